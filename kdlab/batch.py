@@ -1,0 +1,64 @@
+"""Batch: padded token ids ready for a model. A step is the list of micro-batches of one optimiser step.
+
+Shape letters: B batch, T time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlab.rows import IGNORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch.
+
+    `labels_BT` holds the token id at every supervised position and `IGNORE` elsewhere; it is not shifted (see
+    `rows.supervised`). A packed batch has `position_ids_BT`, restarting at 0 at every document, and no attention mask:
+    the models tell documents apart by the restarts. `example_ids` name the examples for error messages.
+    `padding` counts a packed batch's positions behind the last document of a row, which no attention mask tells.
+    """
+
+    input_ids_BT: Tensor
+    labels_BT: Tensor
+    attention_mask_BT: Tensor | None = None
+    position_ids_BT: Tensor | None = None
+    example_ids: tuple[int, ...] = ()
+    padding: int = 0
+
+    def model_inputs(self) -> dict[str, Tensor]:
+        """Keyword arguments for a transformers model's body."""
+        inputs = {"input_ids": self.input_ids_BT}
+        if self.attention_mask_BT is not None:
+            inputs["attention_mask"] = self.attention_mask_BT
+        if self.position_ids_BT is not None:
+            inputs["position_ids"] = self.position_ids_BT
+        return inputs
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device)
+        return replace(self, **moved)
+
+    @property
+    def tokens(self) -> int:
+        """Positions that are not padding."""
+        if self.attention_mask_BT is not None:
+            return int(self.attention_mask_BT.sum())
+        return self.input_ids_BT.numel() - self.padding
+
+    def rows(self, *, shift: bool = True) -> int:
+        """Supervised predictions in this batch; with `shift` the first column predicts nothing."""
+        labels_BT = self.labels_BT[:, 1:] if shift else self.labels_BT
+        return int((labels_BT != IGNORE).sum())
+
+
+Step = list[Batch]
+"""The micro-batches of one optimiser step: the loss is divided by the rows of all of them, on all ranks."""

@@ -1,0 +1,109 @@
+"""Rows: the predictions a student is asked to match, and the two sides of each.
+
+A row is one prediction: a class decision, or one supervised token. Shift, mask and teacher alignment happen here,
+once; every loss and every metric sees `Rows` and nothing else.
+
+Shape letters: B batch, T time, N rows, V vocabulary or classes, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""The label of a position that is not supervised. It never reaches a `Rows`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """One side of the rows as logits `[N, V]`."""
+
+    logits_NV: Tensor
+
+    def __len__(self) -> int:
+        return self.logits_NV.shape[0]
+
+    @property
+    def vocabulary(self) -> int:
+        return self.logits_NV.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected:
+    """One side of the rows before its LM head: `logits = cap(scale * (hidden @ weight.T + bias))`.
+
+    `cap(z) = softcap * tanh(z / softcap)` where `softcap` is given (Gemma 2), else the identity; `scale` is the
+    logit multiplier of architectures that have one (Cohere, Granite), else 1.
+    """
+
+    hidden_NH: Tensor
+    weight_VH: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __len__(self) -> int:
+        return self.hidden_NH.shape[0]
+
+    @property
+    def vocabulary(self) -> int:
+        return self.weight_VH.shape[0]
+
+    def dense(self) -> Dense:
+        """The same side with its logits spelt out: `[N, V]` in memory. For small N and for tests."""
+        logits_NV = self.hidden_NH @ self.weight_VH.T
+        if self.bias_V is not None:
+            logits_NV = logits_NV + self.bias_V
+        logits_NV = logits_NV * self.scale
+        if self.softcap is not None:
+            logits_NV = self.softcap * torch.tanh(logits_NV / self.softcap)
+        return Dense(logits_NV=logits_NV)
+
+
+Side = Dense | Projected
+Signal = Dense | Projected
+"""What a teacher answers with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """N predictions: the student's side, the teacher's (None when only labels teach) and the labels `[N]`."""
+
+    student: Side
+    teacher: Signal | None
+    labels_N: Tensor
+
+    def __post_init__(self) -> None:
+        assert self.labels_N.ndim == 1
+        assert len(self.student) == len(self.labels_N), (len(self.student), len(self.labels_N))
+        if self.teacher is not None:
+            assert len(self.teacher) == len(self.labels_N), (len(self.teacher), len(self.labels_N))
+            if self.teacher.vocabulary != self.student.vocabulary:
+                raise ValueError(
+                    f"teacher and student predict over different vocabularies "
+                    f"({self.teacher.vocabulary} and {self.student.vocabulary} entries)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+def supervised(labels_BT: Tensor, *, shift: bool) -> tuple[Tensor, Tensor]:
+    """Where the supervised predictions are, and what they should be.
+
+    `shift=True` (causal): the hidden state at position t predicts the label at t + 1. `shift=False` (seq2seq decoders,
+    classification): position t predicts label t.
+
+    Returns `positions_N`, indices into the flattened `[B * T]` hidden states, and `labels_N`, never `IGNORE`.
+    """
+    targets_BT = torch.full_like(labels_BT, IGNORE)
+    if shift:
+        targets_BT[:, :-1] = labels_BT[:, 1:]
+    else:
+        targets_BT.copy_(labels_BT)
+    flat = targets_BT.reshape(-1)
+    positions_N = (flat != IGNORE).nonzero().squeeze(1)
+    return positions_N, flat[positions_N]
