@@ -1,0 +1,169 @@
+"""A dataset from config to memory-mapped token ids: load rows, detect their format, render, tokenise, split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdlab.text.formats import FORMATS
+
+if TYPE_CHECKING:
+    from kdlab.data.sources import Source
+    from kdlab.data.store import TokenStore
+    from kdlab.data.stream import TokenStream
+    from kdlab.data.verdict import Verdict
+    from kdlab.text.encoding import Encoder
+
+UNSET = "???"
+LEAST_LENGTH = 8
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    """Which text to train on, and how it becomes examples.
+
+    `path` is "python_docs" (bundled), a local file, glob or folder of json/jsonl/csv/tsv/parquet/txt, or a hub id, with
+    `subset`, `split` and `revision`. `num_samples` reads the first rows only. `format` is "auto" or a name of
+    `text.formats.FORMATS`; `template` a jinja file that replaces the tokenizer's chat template.
+
+    `supervise` is "response" (what the assistant says and its end token) or "all"; plain text is supervised throughout.
+    Plain text longer than `max_length` tokens becomes several examples; a conversation is cut at the end, and counted.
+
+    Held out is `heldout_path`, or `heldout_split` of `path`, or a part of the rows: a share where `heldout` < 1, else
+    a count (see `data.split`). `streaming` never holds the whole: it needs `trainer.max_steps`, and takes the first
+    `heldout` rows, a count, as held out where no split or path is given.
+
+    `pack` puts whole examples together into rows of `max_length` without letting them see each other;
+    `group_by_length` batches examples of like length. Tokens are kept in `cache_dir`, else $KDLAB_CACHE, else
+    ~/.cache/kdlab.
+    """
+
+    path: str = UNSET
+    subset: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    heldout_split: str | None = None
+    heldout_path: str | None = None
+    heldout: float = 0.1
+    format: str = "auto"
+    supervise: str = "response"
+    template: str | None = None
+    max_length: int = 512
+    pack: bool = False
+    group_by_length: bool = False
+    num_samples: int | None = None
+    streaming: bool = False
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in ("auto", *FORMATS):
+            raise ValueError(f"dataset.format={self.format}: must be auto or one of {', '.join(FORMATS)}")
+        if self.supervise not in ("response", "all"):
+            raise ValueError(f"dataset.supervise={self.supervise}: must be response or all")
+        if self.max_length < LEAST_LENGTH:
+            raise ValueError(f"dataset.max_length={self.max_length}: must be >= {LEAST_LENGTH} tokens")
+        if self.num_samples is not None and self.num_samples < 1:
+            raise ValueError(f"dataset.num_samples={self.num_samples}: must be >= 1, or null for all rows")
+        if self.heldout_path is not None and self.heldout_split is not None:
+            raise ValueError("dataset.heldout_path and dataset.heldout_split: give one of the two")
+        if not (0 < self.heldout < 1 or (self.heldout >= 1 and self.heldout == int(self.heldout))):
+            raise ValueError(f"dataset.heldout={self.heldout}: must be a share between 0 and 1, or a whole count >= 1")
+        if self.pack and self.group_by_length:
+            raise ValueError(
+                "dataset.group_by_length=true: packed rows are of one length already; drop it or dataset.pack"
+            )
+        if self.streaming and self.heldout < 1 and self.heldout_split is None and self.heldout_path is None:
+            raise ValueError(
+                f"dataset.heldout={self.heldout}: a stream has no known size to take a share of; give a count of rows "
+                "(dataset.heldout=500), dataset.heldout_split or dataset.heldout_path"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Examples to train on and to judge by, and what was made of the rows. `train` is a `TokenStream` if streamed."""
+
+    train: TokenStore | TokenStream
+    heldout: TokenStore
+    verdict: Verdict
+
+
+def build(config: DatasetConfig, tokenizer: Any, *, seed: int) -> Data:
+    """Load, understand, tokenise and split a dataset.
+
+    Raises FileNotFoundError for a path that is not there, ValueError for rows that are broken (with file and line),
+    of no known format, or too few, each naming the option.
+    """
+    from kdlab.text.encoding import Encoder
+    from kdlab.text.templates import read_template
+
+    template = read_template(config.template) if config.template is not None else None
+    encoder = Encoder(tokenizer, template=template, supervise=config.supervise)
+    return _streamed(config, encoder) if config.streaming else _whole(config, encoder, seed)
+
+
+def _source(config: DatasetConfig) -> Source:
+    from kdlab.data.sources import open_source
+
+    return open_source(
+        config.path, subset=config.subset, split=config.split, revision=config.revision, streaming=config.streaming
+    )
+
+
+def _heldout_source(config: DatasetConfig) -> Source | None:
+    from kdlab.data.sources import open_source
+
+    if config.heldout_path is not None:
+        return open_source(config.heldout_path, option="dataset.heldout_path")
+    if config.heldout_split is not None:
+        return open_source(config.path, subset=config.subset, split=config.heldout_split, revision=config.revision)
+    return None
+
+
+def _whole(config: DatasetConfig, encoder: Encoder, seed: int) -> Data:
+    import numpy as np
+
+    from kdlab.data import split
+    from kdlab.data.tokens import cache_folder, tokenised
+    from kdlab.data.verdict import Verdict
+
+    cache = cache_folder(config.cache_dir)
+    given = _heldout_source(config)
+    file, cached = tokenised(
+        _source(config), encoder, format_name=config.format, num_samples=config.num_samples, cache=cache
+    )
+    everything = np.ones(len(file), np.bool_)
+    if given is not None:
+        other, _ = tokenised(given, encoder, format_name=config.format, num_samples=None, cache=cache)
+        shared = np.isin(file.hashes, other.hashes)
+        train, train_part = split.examples(file, ~shared, max_length=config.max_length)
+        if shared.any():
+            train_part.skipped["that are also held out"] = int(shared.sum())
+        heldout, heldout_part = split.examples(other, np.ones(len(other), np.bool_), max_length=config.max_length)
+        how, heldout_reading = config.heldout_path or f"split {config.heldout_split}", other.reading
+    else:
+        held, windows, how = split.hold_out(file, heldout=config.heldout, seed=seed, max_length=config.max_length)
+        sides = [(~held, None), (held, None)] if windows is None else [(everything, ~windows), (everything, windows)]
+        (train, train_part), (heldout, heldout_part) = (
+            split.examples(file, chosen, max_length=config.max_length, keep=keep) for chosen, keep in sides
+        )
+        heldout_reading = None
+    verdict = Verdict(
+        reading=file.reading,
+        heldout_reading=heldout_reading,
+        split=how,
+        duplicates=split.repeats(file),
+        train=train_part,
+        heldout=heldout_part,
+        cached=cached,
+    )
+    for name, store in (("train on", train), ("hold out", heldout)):
+        if not len(store):
+            raise ValueError(f"dataset.path={config.path}: no example left to {name}\n{verdict}")
+    return Data(train=train, heldout=heldout, verdict=verdict)
+
+
+def _streamed(config: DatasetConfig, encoder: Encoder) -> Data:
+    from kdlab.data.stream import open_stream
+
+    return open_stream(config, encoder, _source(config), _heldout_source(config))

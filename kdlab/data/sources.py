@@ -1,0 +1,77 @@
+"""Where rows come from: the bundled documents, local files, or the hub.
+
+`python_docs` is the language reference that every CPython carries (`pydoc_data.topics`), one document a topic; its
+text differs between Python versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kdlab.data.files import find_files, hash_files, looks_local, read_rows
+from kdlab.text.formats import Row
+
+PYTHON_DOCS = "python_docs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Rows that can be read again and again. `content_hash` changes when the rows do (the name only, for a
+    stream). `stream` is the dataset of the hub where rows are streamed from it; it knows how to resume."""
+
+    name: str
+    content_hash: str
+    open: Callable[[], Iterator[Row]]
+    stream: Any = None
+
+
+def open_source(
+    path: str,
+    *,
+    subset: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    streaming: bool = False,
+    option: str = "dataset.path",
+) -> Source:
+    """The source a path means: "python_docs", local files, or a dataset of the hub.
+
+    Raises FileNotFoundError for what is not there and ValueError for what cannot be read, naming `option`.
+    """
+    if path == PYTHON_DOCS:
+        if split != "train":
+            raise ValueError(f"dataset.split={split}: {PYTHON_DOCS} has no splits")
+        return _python_docs()
+    if looks_local(path):
+        files = find_files(path, split=split, option=option)
+        named = f"{path} ({len(files)} files)" if len(files) > 1 else path
+        return Source(
+            name=named if split == "train" else f"{named}, {split}",
+            content_hash=f"stream of {path}" if streaming else hash_files(files),
+            open=lambda: (row for file in files for row in read_rows(file)),
+        )
+    from kdlab.data import hub
+
+    data, content = hub.load(path, subset=subset, split=split, revision=revision, streaming=streaming, option=option)
+    return Source(
+        name="/".join([path, *([subset] if subset else [])]) + f", {split}" + (f" at {revision}" if revision else ""),
+        content_hash=content,
+        open=lambda: iter(data),
+        stream=data if streaming else None,
+    )
+
+
+def _python_docs() -> Source:
+    from pydoc_data.topics import topics
+
+    rows = [{"topic": topic, "text": text} for topic, text in sorted(topics.items())]
+    return Source(
+        name=f"{PYTHON_DOCS} of Python {platform.python_version()}",
+        content_hash=hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        open=lambda: iter([dict(row) for row in rows]),
+    )

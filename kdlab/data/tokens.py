@@ -1,0 +1,138 @@
+"""Rows to a token store: detect the format, convert, encode in batches, and keep the result by the hash of all that
+went in."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from kdlab.data.sources import Source
+from kdlab.data.store import TokenFile, write_store
+from kdlab.data.verdict import Reading
+from kdlab.text.encoding import Encoded, Encoder
+from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, detect, matching
+
+VERSION = 1
+"""Raised when the same input gives other tokens or another layout than before: older cache entries are then unread."""
+DETECTION_ROWS = 1000
+BATCH_ROWS = 1000
+BATCH_CHARACTERS = 4_000_000
+PROGRESS_SECONDS = 2.0
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
+
+
+def cache_folder(configured: str | None) -> Path:
+    """`dataset.cache_dir`, else $KDLAB_CACHE, else ~/.cache/kdlab."""
+    return Path(configured or os.environ.get("KDLAB_CACHE") or "~/.cache/kdlab").expanduser()
+
+
+def tokenised(
+    source: Source, encoder: Encoder, *, format_name: str, num_samples: int | None, cache: Path
+) -> tuple[TokenFile, bool]:
+    """The tokens of a source, from the cache where they are there, and whether they were.
+
+    The key is the content of the rows, the tokenizer, the template and every option that changes a token.
+    """
+    parts = [VERSION, source.content_hash, encoder.fingerprint(), format_name, num_samples]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    folder = cache / "tokens" / key
+    found = _open(folder)
+    if found is not None:
+        found.reading.source = source.name  # the same rows may lie under another name today
+        return found, True
+    reading, form, rows = understand(source, format_name=format_name, num_samples=num_samples)
+    try:
+        write_store(folder, _encode(rows, form, encoder, reading), reading, vocabulary=encoder.vocabulary)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise ValueError(f"dataset.cache_dir={cache}: cannot write there ({error.strerror}); name another") from error
+    return TokenFile(folder), False
+
+
+def _open(folder: Path) -> TokenFile | None:
+    """The store in this folder; a damaged one is removed, to be written again."""
+    if not folder.is_dir():
+        return None
+    try:
+        return TokenFile(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        shutil.rmtree(folder, ignore_errors=True)  # another process may be doing the same
+        return None
+
+
+def understand(source: Source, *, format_name: str, num_samples: int | None) -> tuple[Reading, Format, Iterator[Row]]:
+    """The format of a source by its first rows, and all its rows. Raises ValueError where there are none."""
+    rows = islice(source.open(), num_samples)
+    first = list(islice(rows, DETECTION_ROWS))
+    if not first:
+        raise ValueError(f"dataset.path={source.name}: is empty")
+    columns = list(dict.fromkeys(column for row in first for column in row))
+    form = detect(columns, forced=format_name)
+    reading = Reading(
+        source=source.name,
+        format=form.name,
+        columns=columns,
+        unused=[column for column in columns if column not in form.reads()],
+        also=_also(columns, form) if format_name == "auto" else [],
+    )
+    return reading, form, chain(first, rows)
+
+
+def _also(columns: list[str], form: Format) -> list[str]:
+    """Other formats that fit and would read a column this one does not."""
+    return [name for name in matching(columns) if FORMATS[name].reads() & set(columns) - form.reads()]
+
+
+def documents(rows: Iterator[Row], form: Format, reading: Reading) -> Iterator[Document]:
+    """The rows as documents; those that cannot become one are counted in `reading`."""
+    for row in rows:
+        reading.rows += 1
+        try:
+            yield form.convert(row)
+        except SkipRow as reason:
+            reading.skip(str(reason))
+
+
+def encode_batches(stream: Iterator[Document], encoder: Encoder, reading: Reading) -> Iterator[list[Encoded]]:
+    """Documents encoded a batch at a time: many rows, or few long ones."""
+    batch: list[Document] = []
+    size = 0
+    for document in chain(stream, [None]):
+        if document is not None:
+            batch.append(document)
+            size += len(document) if isinstance(document, str) else sum(len(m["content"]) for m in document)
+        if batch and (document is None or len(batch) >= BATCH_ROWS or size >= BATCH_CHARACTERS):
+            encoded = []
+            for result in encoder.encode(batch):
+                if isinstance(result, SkipRow):
+                    reading.skip(str(result))
+                else:
+                    encoded.append(result)
+            reading.documents += len(encoded)
+            yield encoded
+            batch, size = [], 0
+
+
+def _encode(rows: Iterator[Row], form: Format, encoder: Encoder, reading: Reading) -> Iterator[Encoded]:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console, started, tokens = Console(stderr=True), time.monotonic(), 0
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", visible=False)
+        for batch in encode_batches(documents(rows, form, reading), encoder, reading):
+            tokens += sum(len(document.input_ids) for document in batch)
+            yield from batch
+            said = f"tokenising {reading.source}: {reading.rows:,} rows, {tokens:,} tokens"
+            progress.update(task, description=said, visible=time.monotonic() - started > PROGRESS_SECONDS)
+    if not reading.documents:
+        raise ValueError(f"dataset.path={reading.source}: no row is usable; {reading}")

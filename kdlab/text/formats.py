@@ -1,0 +1,232 @@
+"""Dataset formats: which columns a row has, and the conversation or plain text it stands for.
+
+Every row becomes a `Document`: a list of messages (`{"role", "content"}`) or a plain string. The table `FORMATS` is
+tried from top to bottom; the first entry whose columns are all there wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+Messages = list[dict[str, str]]
+Document = Messages | str
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
+"""Role names as datasets write them, and as chat templates read them."""
+
+SYSTEM = ("system", "system_prompt")
+TASKS = {
+    "qa": "Question: {input}\nAnswer:",
+    "question_answering": "Question: {input}\nAnswer:",
+    "summarization": "Summarize the following text:\n{input}",
+    "summarisation": "Summarize the following text:\n{input}",
+}
+
+
+class SkipRow(Exception):  # noqa: N818 (it is a verdict on a row, not an error)
+    """A row that cannot become a document; the message is the reason it is counted under."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """`needs`: of each group at least one column must be there. `optional`: read where they are there."""
+
+    name: str
+    needs: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...] = ()
+    convert: Callable[[Row], Document]
+
+    def matches(self, columns: Iterable[str]) -> bool:
+        present = set(columns)
+        return all(present.intersection(group) for group in self.needs)
+
+    def reads(self) -> set[str]:
+        """Every column this format may read."""
+        return {column for group in self.needs for column in group} | set(self.optional)
+
+    def __str__(self) -> str:
+        extra = (
+            f"(+{'|'.join(c for c in self.optional if c not in SYSTEM)})" if set(self.optional) - set(SYSTEM) else ""
+        )
+        first, *rest = ("|".join(group) for group in self.needs)
+        return "+".join([first + extra, *rest])
+
+
+def detect(columns: Iterable[str], *, forced: str = "auto") -> Format:
+    """The format of rows with these columns; `forced` names one instead (`dataset.format`).
+
+    Raises ValueError with the columns seen and the formats known where none fits.
+    """
+    seen = sorted(columns)
+    if forced != "auto":
+        chosen = FORMATS[forced]
+        if not chosen.matches(seen):
+            raise ValueError(f"dataset.format={forced}: needs columns {chosen}; the rows have {', '.join(seen)}")
+        return chosen
+    for candidate in FORMATS.values():
+        if candidate.matches(seen):
+            return candidate
+    known = ", ".join(f"{name} ({f})" for name, f in FORMATS.items())
+    raise ValueError(f"dataset.format=auto: no known format has the columns {', '.join(seen)}; known: {known}")
+
+
+def matching(columns: Iterable[str]) -> list[str]:
+    """Names of all formats these columns would fit, best first."""
+    seen = list(columns)
+    return [name for name, f in FORMATS.items() if f.matches(seen)]
+
+
+def _field(row: Row, *names: str, empty_ok: bool = False) -> str:
+    """The first of `names` that the row has, as text."""
+    for name in names:
+        value = row.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise SkipRow(f"{name} is not text")
+        if not value.strip() and not empty_ok:
+            raise SkipRow(f"{name} is empty")
+        return _valid(value, name)
+    if empty_ok:
+        return ""
+    raise SkipRow(f"no {' or '.join(names)}")
+
+
+def _valid(value: str, name: str) -> str:
+    """JSON can spell half a surrogate pair, which is no character and which no tokenizer takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise SkipRow(f"{name} is not valid Unicode") from error
+    return value
+
+
+def _exchange(row: Row, prompt: str, response: str) -> Messages:
+    system = _field(row, *SYSTEM, empty_ok=True)
+    messages = [{"role": "system", "content": system}] if system.strip() else []
+    return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+
+
+def _instruction(row: Row) -> Messages:
+    prompt, extra = _field(row, "instruction"), _field(row, "input", "context", empty_ok=True)
+    return _exchange(row, f"{prompt}\n\n{extra}" if extra.strip() else prompt, _field(row, "output", "response"))
+
+
+def _task(row: Row) -> Messages:
+    task, given = _field(row, "task"), _field(row, "input")
+    template = TASKS.get(task.strip().lower().replace("-", "_").replace(" ", "_"))
+    return _exchange(row, template.replace("{input}", given) if template else f"{task}: {given}", _field(row, "output"))
+
+
+def _context_response(row: Row) -> Messages:
+    return _exchange(row, _field(row, "context"), _field(row, "response"))
+
+
+def _prompt_completion(row: Row) -> Messages:
+    prompt, completion = row.get("prompt"), row.get("completion", row.get("response"))
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return _conversation([*prompt, *completion], row)
+    return _exchange(row, _field(row, "prompt"), _field(row, "completion", "response"))
+
+
+def _question_answer(row: Row) -> Messages:
+    question, context = _field(row, "question"), _field(row, "context", empty_ok=True)
+    prompt = f"{context}\n\n{question}" if context.strip() else question
+    return _exchange(row, prompt, _field(row, "answer", "response"))
+
+
+def _article_highlights(row: Row) -> Messages:
+    return _exchange(row, f"Summarize the following text:\n{_field(row, 'article')}", _field(row, "highlights"))
+
+
+def _text(row: Row) -> str:
+    return _field(row, "text")
+
+
+def _messages(row: Row) -> Messages:
+    for name in ("messages", "conversations", "conversation"):
+        if row.get(name) is not None:
+            return _conversation(row[name], row)
+    raise SkipRow("no messages or conversations")
+
+
+def _conversation(turns: Any, row: Row) -> Messages:
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise SkipRow("messages are not a list of turns")
+    messages = []
+    for turn in turns:
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if role not in ROLES:
+            raise SkipRow(f"a turn with the unknown role {role!r}")
+        if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+            content = "".join(part["text"] for part in content)
+        if not isinstance(content, str):
+            raise SkipRow("a turn without text")
+        messages.append({"role": ROLES[role], "content": _valid(content, "a turn")})
+    system = _field(row, *SYSTEM, empty_ok=True)
+    if system.strip() and (not messages or messages[0]["role"] != "system"):
+        messages.insert(0, {"role": "system", "content": system})
+    spoken = [m for m in messages if m["role"] != "system"]
+    if not any(m["role"] == "assistant" and m["content"].strip() for m in spoken):
+        raise SkipRow("no assistant turn")
+    if spoken[0]["role"] == "assistant":
+        raise SkipRow("the conversation starts with the assistant")
+    return messages
+
+
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Format(
+            name="messages",
+            needs=(("messages", "conversations", "conversation"),),
+            optional=SYSTEM,
+            convert=_messages,
+        ),
+        Format(
+            name="instruction",
+            needs=(("instruction",), ("output", "response")),
+            optional=("input", "context", *SYSTEM),
+            convert=_instruction,
+        ),
+        Format(name="task", needs=(("task",), ("input",), ("output",)), optional=SYSTEM, convert=_task),
+        Format(
+            name="question_answer",
+            needs=(("question",), ("answer", "response")),
+            optional=("context", *SYSTEM),
+            convert=_question_answer,
+        ),
+        Format(
+            name="prompt_completion",
+            needs=(("prompt",), ("completion", "response")),
+            optional=SYSTEM,
+            convert=_prompt_completion,
+        ),
+        Format(
+            name="context_response", needs=(("context",), ("response",)), optional=SYSTEM, convert=_context_response
+        ),
+        Format(
+            name="article_highlights",
+            needs=(("article",), ("highlights",)),
+            optional=SYSTEM,
+            convert=_article_highlights,
+        ),
+        Format(name="text", needs=(("text",),), convert=_text),
+    )
+}

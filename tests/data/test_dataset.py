@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kdlab.data.dataset import DatasetConfig, build
+from kdlab.models.tiny import byte_tokenizer
+
+
+class Counting:
+    """The byte tokenizer without a chat template, counting the texts it encodes in batches."""
+
+    def __init__(self) -> None:
+        self.inner, self.texts = byte_tokenizer(), 0
+        self.inner.chat_template = None
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __call__(self, text, **options):
+        self.texts += len(text) if isinstance(text, list) else 0
+        return self.inner(text, **options)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    lines = [{"instruction": f"Say {i}", "output": f"Here is {i}", "n": i} for i in range(40)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def config(tmp_path, rows):
+    def make(**changes) -> DatasetConfig:
+        return DatasetConfig(**({"path": str(rows), "cache_dir": str(tmp_path / "cache")} | changes))
+
+    return make
+
+
+def texts(store) -> list[str]:
+    return [byte_tokenizer().decode(store[i].input_ids) for i in range(len(store))]
+
+
+def test_every_row_is_on_one_side(config):
+    data = build(config(), byte_tokenizer(), seed=0)
+    assert (len(data.train), len(data.heldout)) == (36, 4)
+    assert sorted(texts(data.train) + texts(data.heldout)) == sorted(
+        f"user: Say {i}\nassistant: Here is {i}<eos>\n" for i in range(40)
+    )
+    example = data.train[0]
+    said = byte_tokenizer().decode(example.input_ids[example.supervised])
+    assert said.startswith("Here is")
+    assert said.endswith("<eos>")
+
+
+def test_the_verdict_says_it_all_and_serialises(config, rows):
+    with rows.open("a") as stream:
+        stream.write('{"instruction": "Say", "output": ""}\n{"instruction": "Say 3", "output": "Here is 3"}\n')
+    data = build(config(max_length=30), byte_tokenizer(), seed=0)
+    said = str(data.verdict)
+    for part in ("format instruction", "not used: n", "42 rows read, 1 skipped (1 output is empty)", "1 rows repeat"):
+        assert part in said
+    content = json.loads(json.dumps(data.verdict.as_dict()))
+    assert content["reading"]["rows"] == 42
+    assert content["reading"]["skipped"] == {"output is empty": 1}
+    assert content["train"]["examples"] == len(data.train)
+    assert content["train"]["tokens"] == data.train.tokens
+    assert content["train"]["supervised"] == data.train.supervised_tokens
+    # "user: Say 3\n" 12 + "assistant: " 11 + "Here is 3" 9 + <eos> + "\n" = 34; all are longer than 30
+    assert content["train"]["cut"] + content["heldout"]["cut"] == 41
+    assert content["train"]["cut_tokens"] + content["heldout"]["cut_tokens"] == 11 * 4 + 30 * 6
+    assert build(config(max_length=30), byte_tokenizer(), seed=0).verdict.as_dict() == data.verdict.as_dict()
+
+
+def test_a_second_time_nothing_is_tokenised(config):
+    first, second = Counting(), Counting()
+    before = build(config(), first, seed=0)
+    after = build(config(), second, seed=0)
+    assert (first.texts, second.texts) == (40, 0)
+    assert (before.verdict.cached, after.verdict.cached) == (False, True)
+    assert after.train.content_hash == before.train.content_hash
+    assert texts(after.heldout) == texts(before.heldout)
+
+
+@pytest.mark.parametrize("changes", [{"max_length": 64}, {"heldout": 0.3}, {"pack": True}])
+def test_cuts_and_splits_need_no_second_tokenisation(config, changes):
+    build(config(), Counting(), seed=0)
+    again = Counting()
+    build(config(**changes), again, seed=1)
+    assert again.texts == 0
+
+
+@pytest.mark.parametrize("change", ["supervise", "template", "num_samples", "content", "tokenizer", "format"])
+def test_what_changes_a_token_misses_the_cache(config, rows, tmp_path, change):
+    build(config(), Counting(), seed=0)
+    again, options = Counting(), {}
+    if change == "content":
+        rows.write_text(rows.read_text().replace("Say 3", "Tell 3"))
+    elif change == "tokenizer":
+        again.inner.add_tokens(["Here"])
+    elif change == "template":
+        (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}")
+        options = {"template": str(tmp_path / "t.jinja")}
+    else:
+        options = {"supervise": {"supervise": "all"}, "num_samples": {"num_samples": 30}}.get(
+            change, {"format": "instruction"}
+        )
+    assert not build(config(**options), again, seed=0).verdict.cached
+    assert again.texts >= 30
+
+
+def test_a_damaged_cache_is_written_again(config, tmp_path):
+    before = build(config(), byte_tokenizer(), seed=0).train.content_hash
+    next((tmp_path / "cache").glob("tokens/*/meta.json")).write_text("{")
+    assert build(config(), byte_tokenizer(), seed=0).train.content_hash == before
+
+
+def test_the_cache_lies_where_the_environment_says(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "elsewhere"))
+    build(config(cache_dir=None), byte_tokenizer(), seed=0)
+    assert len(list((tmp_path / "elsewhere" / "tokens").iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_names_the_option(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"dataset.cache_dir=.*: cannot write there"):
+        build(config(cache_dir=str(tmp_path / "file")), byte_tokenizer(), seed=0)
+
+
+def test_held_out_rows_of_another_file_are_left_out_of_training(config, tmp_path, rows):
+    other = tmp_path / "other.jsonl"
+    lines = rows.read_text().splitlines(keepends=True)
+    other.write_text(lines[3] + lines[7] + '{"instruction": "New", "output": "one"}\n')
+    data = build(config(heldout_path=str(other)), byte_tokenizer(), seed=0)
+    assert (len(data.train), len(data.heldout)) == (38, 3)
+    assert not set(texts(data.train)) & set(texts(data.heldout))
+    assert data.verdict.train.skipped == {"that are also held out": 2}
+    assert "held out" in str(data.verdict)
+
+
+def test_held_out_split_of_a_folder(config, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, count in (("train", 5), ("test", 2)):
+        (folder / f"{name}.jsonl").write_text("".join(f'{{"text": "{name} {i}"}}\n' for i in range(count)))
+    data = build(config(path=str(folder), heldout_split="test"), byte_tokenizer(), seed=0)
+    assert texts(data.train) == [f"train {i}" for i in range(5)]
+    assert texts(data.heldout) == ["test 0", "test 1"]
+
+
+def test_python_docs_have_a_held_out_split(config):
+    data = build(config(path="python_docs", max_length=256), byte_tokenizer(), seed=0)
+    assert data.verdict.format == "text"
+    share = data.heldout.tokens / (data.heldout.tokens + data.train.tokens)
+    assert 0.1 <= share <= 0.125
+    assert "python_docs of Python 3." in str(data.verdict)
+    tokens = {store: store.lengths for store in (data.train, data.heldout)}
+    assert all(lengths.max() == 256 for lengths in tokens.values())
+
+
+def test_num_samples_reads_the_first_rows_only(config, rows):
+    with rows.open("a") as stream:
+        stream.write("broken\n")
+    assert build(config(num_samples=20), byte_tokenizer(), seed=0).verdict.reading.rows == 20
+    with pytest.raises(ValueError, match=r"rows.jsonl:41: not valid JSON"):
+        build(config(), byte_tokenizer(), seed=0)
+
+
+def test_empty_or_unusable_data_is_an_error(config, tmp_path):
+    file = tmp_path / "empty.jsonl"
+    file.write_text("\n")
+    with pytest.raises(ValueError, match=r"dataset.path=.*empty.jsonl: is empty"):
+        build(config(path=str(file)), byte_tokenizer(), seed=0)
+    file.write_text('{"text": ""}\n{"text": " "}\n')
+    with pytest.raises(ValueError, match=r"no row is usable; (?s:.*)2 text is empty"):
+        build(config(path=str(file)), byte_tokenizer(), seed=0)
+
+
+def test_nothing_supervised_within_max_length_is_an_error(config):
+    with pytest.raises(ValueError, match=r"no example left (?s:.*)36 whose response lies wholly beyond"):
+        build(config(max_length=16), byte_tokenizer(), seed=0)
+
+
+MISTAKES = [
+    ({"format": "alpaca"}, r"dataset.format=alpaca: must be auto or one of messages, instruction"),
+    ({"supervise": "prompt"}, r"dataset.supervise=prompt: must be response or all"),
+    ({"max_length": 4}, r"dataset.max_length=4: must be >= 8"),
+    ({"num_samples": 0}, r"dataset.num_samples=0: must be >= 1"),
+    ({"heldout": 0.0}, r"dataset.heldout=0.0: must be a share"),
+    ({"heldout": 1.5}, r"dataset.heldout=1.5: must be a share"),
+    ({"heldout": -1}, r"dataset.heldout=-1: must be a share"),
+    ({"heldout_path": "a", "heldout_split": "b"}, r"give one of the two"),
+    ({"pack": True, "group_by_length": True}, r"dataset.group_by_length=true: packed rows"),
+    ({"streaming": True}, r"dataset.heldout=0.1: a stream has no known size"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=[m for _, m in MISTAKES])
+def test_impossible_options_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        DatasetConfig(path="python_docs", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_the_config_needs_neither_torch_nor_numpy():
+    code = "import sys, kdlab.data.dataset; print({'torch', 'numpy', 'transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_ids_of_a_large_vocabulary_survive(config):
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([f"<{i}>" for i in range(70_000)])
+    tokenizer.chat_template = None
+    data = build(config(template=None), tokenizer, seed=0)
+    assert data.train.file.ids_T.dtype == np.int32

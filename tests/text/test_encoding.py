@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdlab.models.tiny import byte_tokenizer
+from kdlab.text.encoding import Encoded, Encoder
+from kdlab.text.formats import SkipRow
+
+CHATML = (
+    "{% for m in messages %}{{ '<s>' + m['role'] + '\n' + m['content'] + '<e>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}"
+)
+TURNS = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Yo"},
+    {"role": "user", "content": "Bye"},
+    {"role": "assistant", "content": "Ok"},
+]
+
+
+def tokenizer(template: str | None):
+    made = byte_tokenizer()
+    made.add_special_tokens({"additional_special_tokens": ["<s>", "<e>"]})
+    made.chat_template = template
+    return made
+
+
+def spell(encoder: Encoder, encoded: Encoded | SkipRow) -> str:
+    """The tokens as text, the supervised ones in brackets."""
+    assert isinstance(encoded, Encoded)
+    spelt, inside = "", False
+    for token, supervised in zip(encoded.input_ids.tolist(), encoded.supervised.tolist(), strict=True):
+        spelt += "[" if supervised and not inside else "]" if inside and not supervised else ""
+        spelt, inside = spelt + encoder.tokenizer.decode([token]), supervised
+    return spelt + ("]" if inside else "")
+
+
+def encode(own: str | None, messages=TURNS, **options: str) -> str:
+    encoder = Encoder(tokenizer(own), **options)
+    return spell(encoder, encoder.encode([messages])[0])
+
+
+def test_only_what_the_assistant_says_and_its_end_token_is_supervised():
+    expected = "<s>user\nHi<e>\n<s>assistant\n[Yo<e>]\n<s>user\nBye<e>\n<s>assistant\n[Ok<e>]\n"
+    assert encode(CHATML) == expected
+
+
+def test_token_by_token_by_hand():
+    encoder = Encoder(tokenizer(CHATML))
+    encoded = encoder.encode([[{"role": "user", "content": "a"}, {"role": "assistant", "content": "bc"}]])[0]
+    assert isinstance(encoded, Encoded)
+    start, end = (encoder.tokenizer.convert_tokens_to_ids(t) for t in ("<s>", "<e>"))
+    letters = {c: encoder.tokenizer(c)["input_ids"][0] for c in "\nabcersuitn"}
+    by_hand = [start, *(letters[c] for c in "user\na"), end, letters["\n"]]
+    by_hand += [start, *(letters[c] for c in "assistant\nbc"), end, letters["\n"]]
+    assert encoded.input_ids.tolist() == by_hand
+    assert np.flatnonzero(encoded.supervised).tolist() == [20, 21, 22]
+
+
+def test_generation_marks_agree_with_rendered_beginnings():
+    marked = CHATML.replace(
+        "{{ '<s>' + m['role'] + '\n' + m['content'] + '<e>\n' }}",
+        "{{ '<s>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}"
+        "{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}{{ '<e>\n' }}",
+    )
+    messages = [*TURNS[:3], {"role": "assistant", "content": "naïve 😀"}]  # characters of several tokens
+    assert encode(marked, messages) == encode(CHATML, messages)
+
+
+def test_a_template_of_the_option_replaces_the_tokenizers():
+    bars = "{% for m in messages %}|{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}|{% endif %}"
+    shown = encode(CHATML, template=bars)
+    assert shown == "|Hi|[Yo]|Bye|[Ok<eos>]"  # no end token in the template: EOS closes the last turn
+
+
+def test_without_a_chat_template_the_plain_one_is_used_and_eos_supervised():
+    expected = "### Instruction:\nHi\n\n### Response:\n[Yo<eos>]\n\n### Instruction:\nBye\n\n### Response:\n[Ok<eos>]"
+    assert encode(None) == expected
+
+
+def test_the_plain_template_begins_with_bos_only_where_the_tokenizer_does():
+    from tokenizers import processors
+
+    with_bos = tokenizer(None)
+    with_bos.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", with_bos.bos_token_id)]
+    )
+    encoder = Encoder(with_bos)
+    chat, text = encoder.encode([TURNS[:2], "plain"])
+    assert spell(encoder, chat) == "<bos>### Instruction:\nHi\n\n### Response:\n[Yo<eos>]"
+    assert spell(encoder, text) == "[<bos>plain]"
+
+
+def test_a_chat_template_with_bos_gets_no_second_one():
+    from tokenizers import processors
+
+    with_bos = tokenizer("{{ bos_token }}" + CHATML)
+    with_bos.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", with_bos.bos_token_id)]
+    )
+    encoder = Encoder(with_bos)
+    assert spell(encoder, encoder.encode([TURNS[:2]])[0]).count("<bos>") == 1
+
+
+def test_all_supervises_the_prompt_too():
+    assert encode(CHATML, supervise="all") == "[" + encode(CHATML).replace("[", "").replace("]", "") + "]"
+
+
+def test_an_end_token_after_the_marks_is_taken_in_but_the_next_header_is_not():
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}"
+        "<e>{% else %}<s>{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    assert encode(template) == "<s>Hi[Yo<e>]<s>Bye[Ok<e>]"
+
+
+def test_a_template_that_rewrites_earlier_turns_is_an_error_with_remedies():
+    forgetful = (
+        "{% for m in messages %}{% if loop.last or m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(ValueError, match=r"dataset.supervise=response: .*dataset.template.*dataset.supervise=all"):
+        encode(forgetful)
+    assert encode(forgetful, supervise="all") == "[HiByeOk<eos>]"
+
+
+def test_a_generation_prompt_that_thinks_aloud_is_no_part_of_the_answer():
+    thinking = CHATML.replace("{{ '<s>assistant\n' }}", "{{ '<s>assistant\n<think>\n' }}")
+    assert encode(thinking) == encode(CHATML)
+
+
+def test_thoughts_that_only_the_last_turn_is_given_hide_no_earlier_one():
+    last = "{{ '<think></think>' if loop.last and m['role'] == 'assistant' else '' }}"
+    qwen = CHATML.replace("{{ '<s>' + m['role'] + '\n' + m", "{{ '<s>' + m['role'] + '\n' }}" + last + "{{ m")
+    assert encode(qwen) == encode(CHATML).replace("[Ok", "[<think></think>Ok")
+
+
+def test_a_conversation_the_template_refuses_is_skipped_with_its_words():
+    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+    system = [{"role": "system", "content": "S"}, *TURNS]
+    first, second = Encoder(tokenizer(strict)).encode([system, TURNS])
+    assert isinstance(first, SkipRow)
+    assert "no system" in str(first)
+    assert isinstance(second, Encoded)
+
+
+def test_a_broken_template_is_the_users_mistake():
+    with pytest.raises(ValueError, match=r"dataset.template: line 1"):
+        encode("{% for m in messages %}")
+
+
+def test_no_eos_token_is_an_error():
+    without = byte_tokenizer()
+    without.eos_token = None
+    with pytest.raises(ValueError, match="no EOS token"):
+        Encoder(without).encode([TURNS])
+
+
+def test_plain_text_is_supervised_throughout():
+    encoder = Encoder(tokenizer(CHATML))
+    first, chat, last = encoder.encode(["one", TURNS, "two"])
+    assert spell(encoder, first) == "[one]"
+    assert spell(encoder, last) == "[two]"
+    assert isinstance(chat, Encoded)
+    assert chat.chat
+
+
+def test_without_offsets_the_mask_is_the_same():
+    class Slow:
+        """A tokenizer that gives no character offsets."""
+
+        is_fast = False
+
+        def __init__(self, inner) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def __len__(self):
+            return len(self.inner)
+
+        def __call__(self, *args, **options):
+            assert not options.get("return_offsets_mapping")
+            return self.inner(*args, **options)
+
+    encoder = Encoder(Slow(tokenizer(CHATML)))
+    assert spell(encoder, encoder.encode([TURNS])[0]) == encode(CHATML)
+
+
+def test_the_fingerprint_changes_with_what_changes_tokens_and_nothing_else():
+    same = tokenizer(CHATML)
+    base = Encoder(same).fingerprint()
+    same(["a", "bbb"], padding=True)  # leaves padding switched on in the tokenizer
+    assert Encoder(same).fingerprint() == base
+    others = [
+        Encoder(tokenizer(CHATML + " ")),
+        Encoder(tokenizer(CHATML), supervise="all"),
+        Encoder(tokenizer(CHATML), template="x"),
+        Encoder(byte_tokenizer(), template=CHATML),
+    ]
+    assert len({base, *(o.fingerprint() for o in others)}) == 5
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda text: text.strip() and "<" not in text
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3))
+def test_whatever_is_said_the_supervised_tokens_spell_the_answers(pairs):
+    messages = []
+    for prompt, answer in pairs:
+        messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    encoder = Encoder(tokenizer(CHATML))
+    encoded = encoder.encode([messages])[0]
+    assert isinstance(encoded, Encoded)
+    decode = encoder.tokenizer.decode
+    assert decode(encoded.input_ids[encoded.supervised]) == "".join(answer + "<e>" for _, answer in pairs)
+    whole = "".join(f"<s>user\n{prompt}<e>\n<s>assistant\n{answer}<e>\n" for prompt, answer in pairs)
+    assert decode(encoded.input_ids) == whole
