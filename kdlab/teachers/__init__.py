@@ -1,0 +1,1 @@
+"""Teachers: whatever answers a batch with a signal."""
