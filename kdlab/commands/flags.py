@@ -1,0 +1,64 @@
+"""The flags of commands that take overrides. Everything that is no flag is an override."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from kdlab.config.mistakes import ConfigError, nearest
+
+TRAIN_FLAGS = {
+    "-m, --multirun": "sweep: run every combination of comma-separated values",
+    "-s, --show": "print the whole config and stop",
+    "-c, --config-dir DIR": "a folder of your own option files (DIR/experiment/mine.yaml)",
+    "-h, --help": "this page",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What was typed after the verb."""
+
+    overrides: list[str]
+    multirun: bool
+    show: bool
+    config_dir: str | None
+    help: bool
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; `{self.prog} --help` lists the flags")
+
+
+def train_flags(argv: Sequence[str]) -> Flags:
+    """Read the flags of `kdlab train`.
+
+    Raises:
+        ConfigError: for a flag that does not exist; an option typed as a flag is told how to be typed.
+    """
+    parser = Parser(prog="kdlab train", add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-s", "--show", action="store_true")
+    parser.add_argument("-c", "--config-dir")
+    parser.add_argument("-h", "--help", action="store_true")
+    known, rest = parser.parse_known_args(list(argv))
+    for word in rest:
+        if word.startswith("-"):
+            raise ConfigError(no_such_flag(word))
+    return Flags(overrides=rest, **vars(known))
+
+
+def no_such_flag(word: str) -> str:
+    """One line about a word with dashes that is no flag."""
+    bare = word.lstrip("-")
+    if "=" in bare or "." in bare:
+        return f"{word}: options have no dashes: {bare if '=' in bare else bare + '=<value>'}"
+    flags = [flag.split(" ")[0].rstrip(",") for flags in TRAIN_FLAGS for flag in flags.split(", ")]
+    near = nearest(word, flags)
+    guess = f"did you mean {near[0]}?" if near else f"the flags are {', '.join(TRAIN_FLAGS)}"
+    return f"{word}: no such flag; {guess}"

@@ -1,0 +1,86 @@
+"""The help page of `kdlab train`: groups with their options, and the most used options with their defaults."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdlab.commands.flags import TRAIN_FLAGS
+from kdlab.config.options import POLYMORPHIC, ROOTS, conf_dir, default, group_files, hints, section_of
+
+OPTIONS = {
+    "name": "the folder of the run below multirun/",
+    "seed": "of everything random",
+    "teacher.path": "hub id, folder or GGUF file",
+    "student.path": "the same for a student that exists",
+    "student.from_teacher.layers": "student=cut: how many layers, or which: [0,8,16]",
+    "student.lora.r": "train low-rank adapters of this rank only",
+    "loss.temperature": "softens teacher and student",
+    "loss.hard_weight": "share of the cross-entropy to the labels, 0 to 1",
+    "dataset.path": "hub id, file, glob or folder",
+    "dataset.max_length": "tokens of an example",
+    "dataset.num_samples": "the first so many rows; null: all",
+    "optimizer.lr": "learning rate",
+    "scheduler.warmup_ratio": "share of the steps",
+    "trainer.max_steps": "optimiser steps; null: max_epochs decides",
+    "trainer.max_epochs": "passes over the data",
+    "trainer.batch_size": "examples of a micro-batch",
+    "trainer.accumulate": "micro-batches of a step",
+    "trainer.precision": "of the student",
+    "trainer.accelerator": "where it runs",
+    "trainer.evaluate_every": "steps; null: at the end of an epoch",
+    "trainer.loggers": "besides metrics.csv",
+    "benchmark.tokens": "held-out tokens measured; null: all",
+}
+
+
+def help_text(config_dir: str | None = None) -> str:
+    """The whole page, with the options of the user's own `config_dir`."""
+    folders = [conf_dir(), *([Path(config_dir).expanduser()] if config_dir else [])]
+    chosen = choices()
+    lines = ["usage: kdlab train [flags] [group=option] [key=value] ...", "", "flags:"]
+    lines += [f"  {flag:<24}{what}" for flag, what in TRAIN_FLAGS.items()]
+    lines += ["", "groups (* unless you choose another):"]
+    for group, options in group_files(*folders).items():
+        marked = ", ".join(f"{option}*" if chosen.get(group) == option else option for option in options)
+        lines += textwrap.wrap(marked, 110, initial_indent=f"  {group:<14}", subsequent_indent=" " * 16)
+    lines += ["", "options most used (`kdlab train --show` prints all, with every default):"]
+    for key, what in OPTIONS.items():
+        lines.append(f"  {f'{key}={shown(default_of(key, chosen))}':<36}{what}")
+    lines += ["", "examples:"]
+    lines += [f"  {line.strip()}" for line in EXAMPLES.strip().splitlines()]
+    return "\n".join(lines)
+
+
+EXAMPLES = """
+kdlab train experiment=quickstart
+kdlab train teacher=gpt2_xl student=gpt2 loss=reverse_kl loss.temperature=2 dataset=dolly
+kdlab train -m experiment=smoke loss=forward_kl,reverse_kl seed=0,1
+"""
+
+
+def choices() -> dict[str, str]:
+    """The option of each group that conf/train.yaml chooses."""
+    listed = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    pairs = [item for item in listed["defaults"] if isinstance(item, dict)]
+    return {group: option for item in pairs for group, option in item.items() if not group.startswith("override")}
+
+
+def default_of(key: str, chosen: dict[str, str]) -> Any:
+    """The default of an option in its dataclass."""
+    section = ROOTS["train"]
+    *groups, name = key.split(".")
+    for group in groups:
+        table = POLYMORPHIC.get(group, {})
+        section = table.get(chosen.get(group, "")) or section_of(hints(section)[group]) or section
+    return default(section, name)
+
+
+def shown(value: Any) -> str:
+    """A default as the user would type it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,48 @@
+"""The folder of a run, named by what was overridden: the same options find the same folder, and its checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+LONGEST = 120
+UNSAFE = re.compile(r"[^A-Za-z0-9_.=+~-]+")
+DEFAULT_NAME = "train"
+
+
+def run_folder(name: str, overrides: Iterable[str]) -> str:
+    """A file name for a list of overrides: `loss=reverse_kl,loss.temperature=2`, or `default` where there are none.
+
+    Sorted, so their order does not matter. `name=` is left out, and `experiment=` too unless the run has the default
+    name, since `name` already says it. Characters other than letters, digits and `_.=+~-` become `-`, and long names
+    are cut; then eight digits of a hash of the overrides keep the name unique.
+    """
+    pairs: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        if key == "name" or (key == "experiment" and name != DEFAULT_NAME):
+            continue
+        pairs[key] = ("~" if override.is_delete() else "") + f"{key}={value_text(override)}"
+    if not pairs:
+        return "default"
+    parts = [pairs[key] for key in sorted(pairs)]
+    exact = "\0".join(parts)
+    safe = ",".join(re.sub(r"\.{2,}", ".", UNSAFE.sub("-", part)) for part in parts)
+    if safe == ",".join(parts) and len(safe) <= LONGEST:
+        return safe
+    return f"{safe[:LONGEST].rstrip('-.,=')}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+
+def value_text(override: Override) -> str:
+    """The value without quotes, so that `a='x'` and `a=x` are the same run."""
+    value = override.value()
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# `${run_folder:<name>,<overrides>}` for hydra.run.dir and hydra.sweep.subdir, known wherever a job is unpickled
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

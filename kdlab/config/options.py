@@ -1,0 +1,79 @@
+"""Which options there are, read off the dataclasses and the folder of option files. Hydra is not needed to ask."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from kdlab.losses import LOSSES
+from kdlab.training.optimizers import OPTIMIZERS
+from kdlab.training.recipe import TrainConfig
+
+ROOTS: dict[str, type[Any]] = {"train": TrainConfig}
+"""What each verb is told."""
+
+POLYMORPHIC: dict[str, dict[str, type[Any]]] = {"loss": LOSSES, "optimizer": OPTIMIZERS}
+"""Groups whose options are of different types: their option files name `<option>_schema`."""
+
+Section = type[Any]
+"""A dataclass of options."""
+
+
+def hints(section: Section) -> dict[str, Any]:
+    """The options of a section with their types, `X | None` spelt out."""
+    names = {field.name for field in fields(section)}
+    return {name: hint for name, hint in get_type_hints(section).items() if name in names}
+
+
+def bare(hint: Any) -> tuple[Any, bool]:
+    """The type without `| None`, and whether None is allowed."""
+    if get_origin(hint) in (Union, types.UnionType):
+        rest = [arg for arg in get_args(hint) if arg is not type(None)]
+        return (rest[0] if len(rest) == 1 else Any), len(rest) < len(get_args(hint))
+    return hint, hint is Any
+
+
+def section_of(hint: Any) -> Section | None:
+    """The dataclass behind a type, if there is one."""
+    kind, _ = bare(hint)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def is_open(hint: Any) -> bool:
+    """Whether a type is a dictionary with any keys, such as `student.architecture`."""
+    return get_origin(bare(hint)[0]) is dict
+
+
+def optional_sections(section: Section) -> Iterator[str]:
+    """The options of a section that are themselves a section, or an open dictionary, or None."""
+    for name, hint in hints(section).items():
+        if bare(hint)[1] and (section_of(hint) or is_open(hint)):
+            yield name
+
+
+def default(section: Section, name: str) -> Any:
+    """The default of an option; the string "???" where it must be given."""
+    field = next(field for field in fields(section) if field.name == name)
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else "???"
+
+
+def conf_dir() -> Path:
+    """The folder of option files: inside an installed package, else at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"conf/train.yaml is neither in {package} nor beside it: the installation is broken")
+
+
+def group_files(*folders: Path) -> dict[str, list[str]]:
+    """The options of every group in folders of option files."""
+    found: dict[str, set[str]] = {}
+    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
+        found.setdefault(file.parent.name, set()).add(file.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}

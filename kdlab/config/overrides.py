@@ -1,0 +1,160 @@
+"""What the user typed, one override at a time: which one is wrong, and how it should read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdlab.config.mistakes import ConfigError, listing, suggestion
+from kdlab.config.options import ROOTS, Section, bare, hints, is_open, optional_sections, section_of
+from kdlab.config.schema import strict
+
+if TYPE_CHECKING:
+    from kdlab.config.compose import Composer
+
+
+def parse(line: str) -> Override:
+    """One override by Hydra's grammar."""
+    try:
+        return OverridesParser.create().parse_overrides([line])[0]
+    except HydraException as error:
+        if "=" not in line and not line.startswith("~"):
+            raise ConfigError(f"{line}: not an option; write <option>=<value>, such as loss.temperature=2") from error
+        key, _, value = line.partition("=")
+        raise ConfigError(f"{line}: cannot be read; quote the value: '{key}=\"{value}\"'") from error
+
+
+def with_plus(verb: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra takes them: options inside an optional section (`student.lora.r=4`) get the `++` that
+    lets Hydra create the section. `+` and `++` before any other option are kept as typed."""
+    lines = []
+    for line in overrides:
+        override = parse(line)
+        inside = not override.is_delete() and inside_optional(ROOTS[verb], override.key_or_group.split("."))
+        lines.append("++" + line.lstrip("+") if inside else line)
+    return lines
+
+
+def inside_optional(section: Section, parts: list[str]) -> bool:
+    """Whether a key leads into a section or dictionary that may be None."""
+    for part in parts[:-1]:
+        if part in optional_sections(section):
+            return True
+        inner = section_of(hints(section).get(part))
+        if inner is None:
+            return False
+        section = inner
+    return False
+
+
+def typed_as(key: str, overrides: Sequence[str]) -> str | None:
+    """The override that the user typed for an option, if any."""
+    for line in reversed(overrides):
+        if line.lstrip("+").partition("=")[0] == key:
+            return line.removeprefix("++")
+    return None
+
+
+def diagnose(composer: Composer, lines: Sequence[str], *, sweep: bool = False) -> None:
+    """Raise a ConfigError for the first override that is wrong by itself; return where none is."""
+    groups = composer.groups()
+    parsed = [parse(line) for line in lines]
+    chosen = [override for override in parsed if override.key_or_group in groups]
+    for override in parsed:
+        if override.is_sweep_override() and not sweep:
+            raise ConfigError(f"{said(override)}: several values are a sweep: add -m, or quote a text with commas")
+    for override in chosen:
+        check_option(override, groups[override.key_or_group])
+    kinds = composer.kinds([str(override.input_line) for override in chosen if not override.is_sweep_override()])
+    for override in parsed:
+        if override not in chosen and not override.key_or_group.startswith("hydra"):
+            check_value(composer.verb, override, kinds, groups)
+
+
+def said(override: Override) -> str:
+    """The override as typed: without the `++` that `with_plus` adds."""
+    return str(override.input_line).removeprefix("++")
+
+
+def check_option(override: Override, options: list[str]) -> None:
+    """Refuse an option that its group does not have."""
+    group = override.key_or_group
+    if override.is_add():
+        raise ConfigError(f"{said(override)}: write it without +: {said(override).lstrip('+')}")
+    if override.is_delete():
+        return
+    if override.value() is None and group != "experiment":
+        none = f"{group}=none" if "none" in options else f"one of {listing(options)}"
+        raise ConfigError(f"{said(override)}: a group needs an option; write {none}")
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    for value in values:
+        if value is not None and str(value) not in options:
+            hint = suggestion(str(value), options, what=f"The options of {group}")
+            raise ConfigError(f"{said(override)}: {group} has no option {value}\n{hint}")
+
+
+def check_value(verb: str, override: Override, kinds: dict[str, Section], groups: dict[str, list[str]]) -> None:
+    """Refuse an unknown option, a value of the wrong type, and `+` before an option that exists."""
+    section: Section = ROOTS[verb]
+    parts = override.key_or_group.split(".")
+    hint: Any = None
+    for depth, part in enumerate(parts):
+        known = hints(section)
+        if part not in known:
+            where = ".".join(parts[:depth])
+            names = set(known) if where else {*known, *groups}
+            what = f"The options of {where}" if where else "Groups and options"
+            unknown = ".".join(parts[: depth + 1])
+            raise ConfigError(f"{said(override)}: unknown option {unknown}\n{suggestion(part, names, what=what)}")
+        hint = known[part]
+        rest = parts[depth + 1 :]
+        if not rest or is_open(hint):
+            break
+        inner = kinds.get(part, section_of(hint)) if depth == 0 else section_of(hint)
+        if inner is None:
+            raise ConfigError(f"{said(override)}: {'.'.join(parts[: depth + 1])} is {words(hint)}, not a group")
+        section = inner
+    if override.is_add():
+        raise ConfigError(f"{said(override)}: {'.'.join(parts)} exists; write it without +")
+    for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
+        check_type(verb, override, parts, value, hint, kinds)
+
+
+def check_type(
+    verb: str, override: Override, parts: list[str], value: Any, hint: Any, kinds: dict[str, Section]
+) -> None:
+    """Refuse a value that the typed config refuses."""
+    nested = value
+    for part in reversed(parts):
+        nested = {part: nested}
+    try:
+        OmegaConf.merge(strict(verb, kinds), OmegaConf.create(nested))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{said(override)}: {wrong_value('.'.join(parts), value, hint)}") from error
+
+
+def wrong_value(key: str, value: Any, hint: Any) -> str:
+    """Why a value does not fit its type, and what does."""
+    section = section_of(hint)
+    if section is None:
+        return f"must be {words(hint)}"
+    unknown = [name for name in value if name not in hints(section)] if isinstance(value, dict) else []
+    if unknown:
+        return f"unknown option {unknown[0]}\n{suggestion(unknown[0], hints(section), what=f'The options of {key}')}"
+    return f"write {key}.<option>=<value>\nThe options of {key}: {listing(hints(section))}"
+
+
+def words(hint: Any) -> str:
+    """A type in plain words."""
+    kind, none = bare(hint)
+    if get_origin(kind) is list:
+        text = f"a list of {words(get_args(kind)[0]).split(' ')[-1]}, such as [a,b]"
+    else:
+        text = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, "a value")
+    return f"{text}, or null" if none and kind is not Any else text

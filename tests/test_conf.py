@@ -1,0 +1,118 @@
+"""Every option file and preset of conf/: it composes, loads, stays short, and hides no code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from kdlab.config.compose import Composer
+from kdlab.config.loading import load_with
+from kdlab.config.options import conf_dir, group_files
+from kdlab.config.rules import check_model
+from kdlab.losses import LOSSES
+from kdlab.models.student import StudentConfig
+from kdlab.teachers.live import TeacherConfig
+from kdlab.training.optimizers import OPTIMIZERS
+
+CONF = conf_dir()
+FILES = sorted(CONF.rglob("*.yaml"))
+GROUPS = {group: options for group, options in group_files(CONF).items() if group != "hydra"}
+NO_NEXT_TOKEN = re.compile(r"bert|t5")
+OWN = {"none", "tiny", "pretrained", "cut", "cut_to_one", "scratch"}
+"""Options of teacher and student that are no model of the hub."""
+MODELS = sorted({*GROUPS["teacher"], *GROUPS["student"]} - OWN)
+ONE_EACH = ("loss", "dataset", "optimizer", "scheduler", "trainer", "quantization", "benchmark", "cluster")
+"""Groups whose options go with any of each other's: tried together, to save time."""
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    return Composer("train")
+
+
+def test_all_groups_are_there() -> None:
+    assert set(GROUPS) == {*ONE_EACH, "teacher", "student", "experiment"}
+
+
+@pytest.mark.parametrize("row", range(max(len(GROUPS[group]) for group in ONE_EACH)))
+def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # optional packages count as installed
+    chosen = {group: GROUPS[group][row % len(GROUPS[group])] for group in ONE_EACH}
+    overrides = [f"{group}={option}" for group, option in chosen.items()]
+    if chosen["dataset"] == "local":
+        overrides.append("dataset.path=python_docs")
+    loaded = load_with(composer, [*overrides, "trainer.max_steps=1"])
+    assert type(loaded.config.loss) is LOSSES[chosen["loss"]]
+    assert type(loaded.config.optimizer) is OPTIMIZERS[chosen["optimizer"]]
+    assert loaded.config.scheduler.kind == chosen["scheduler"]
+    assert loaded.config.quantization.kind == chosen["quantization"]
+    assert loaded.config.cluster.name == chosen["cluster"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["teacher=none", "loss=hard", "student=tiny"],
+        ["teacher=tiny", "student=cut"],
+        ["teacher=pretrained", "teacher.path=tiny:llama", "student=cut_to_one"],
+        ["student=pretrained", "student.path=tiny:llama"],
+        ["student=scratch"],
+        ["teacher=gpt2", "student=smollm2_135m"],
+        *([f"experiment={preset}"] for preset in GROUPS["experiment"]),
+    ],
+)
+def test_teachers_students_and_presets_load(composer: Composer, overrides: list[str]) -> None:
+    load_with(composer, overrides)
+
+
+@pytest.mark.parametrize("option", MODELS)
+def test_a_model_is_a_hub_id_with_its_revision(option: str) -> None:
+    texts = [(CONF / group / f"{option}.yaml").read_text() for group in ("teacher", "student")]
+    assert texts[0] == texts[1]
+    for section in (TeacherConfig, StudentConfig):
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(section), OmegaConf.create(texts[0])))
+        assert isinstance(config, section)
+        assert config.path is not None
+        assert re.fullmatch(r"[\w-]+/[\w.-]+", config.path)
+        assert config.revision
+    if NO_NEXT_TOKEN.search(option):
+        with pytest.raises(ValueError, match="predict the next token"):
+            check_model("teacher.path", config.path)
+    else:
+        check_model("teacher.path", config.path)
+
+
+def test_options_and_tables_agree() -> None:
+    assert GROUPS["loss"] == sorted(LOSSES)
+    assert GROUPS["optimizer"] == sorted(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("preset", GROUPS["experiment"])
+def test_a_preset_is_named_by_its_file(composer: Composer, preset: str) -> None:
+    loaded = load_with(composer, [f"experiment={preset}"])
+    assert loaded.config.name == preset, "its runs would share a folder with another preset's"
+    assert loaded.output_dir == Path("multirun", preset, "default")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONF)))
+def test_file_is_short_and_plain(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    group = file.parent.name
+    lines = len(text.splitlines())
+    assert lines <= {"experiment": 25, CONF.name: 30}.get(group, 15)
+    assert "_target_" not in text
+    assert text.endswith("\n")
+    assert text.startswith("#"), "the first line says what it is"
+    assert ("# @package _global_" in text) == (group in ("experiment", "cluster"))
+    yaml.safe_load(text)
+
+
+def test_every_named_family_has_a_preset() -> None:
+    llama = ["llama2", "llama3", "llama31", "llama32", "smollm2"]
+    others = ["opt", "gpt2", "gptj", "gpt_neo", "qwen25", "qwen3", "t5", "flan_t5", "bert", "roberta"]
+    for family in [*llama, *others]:
+        assert any(re.match(rf"{family}(_|$)", option) for option in MODELS), family
