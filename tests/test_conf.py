@@ -22,7 +22,7 @@ CONF = conf_dir()
 FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {group: options for group, options in group_files(CONF).items() if group != "hydra"}
 NO_NEXT_TOKEN = re.compile(r"bert|t5")
-OWN = {"none", "tiny", "pretrained", "cut", "cut_to_one", "scratch"}
+OWN = {"none", "tiny", "pretrained", "cut", "cut_ends", "cut_to_one", "scratch"}
 """Options of teacher and student that are no model of the hub."""
 MODELS = sorted({*GROUPS["teacher"], *GROUPS["student"]} - OWN)
 ONE_EACH = ("loss", "dataset", "optimizer", "scheduler", "trainer", "quantization", "benchmark", "cluster")

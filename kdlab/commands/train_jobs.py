@@ -83,8 +83,11 @@ def run_job(composed: DictConfig) -> int:
         config, resolved = check("train", composed, overrides)
         from kdlab.training.run import train
 
-        train(config, output_dir=folder, resolved=resolved, overrides=overrides)
+        run = train(config, output_dir=folder, resolved=resolved, overrides=overrides)
         if first_rank():
+            from kdlab.reporting.report import write_samples
+
+            write_samples(run, folder / "samples.md")
             report([folder], folder / "report.html")
     except Exception as error:  # one job of a sweep may fail without the others
         if os.environ.get("KDLAB_DEBUG") and hydra.mode != RunMode.MULTIRUN:

@@ -27,7 +27,7 @@ class Recorder:
         self.calls.append((config, output_dir, resolved, overrides))
         self.fail(config)
         (output_dir / "run.json").write_text("{}")
-        return {}
+        return {"name": "recorded", "samples": []}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_one_run(train: Recorder, tmp_path: Path) -> None:
     [(config, folder, resolved, overrides)] = train.calls
     assert type(config) is TrainConfig
     assert folder == tmp_path / "multirun" / "smoke" / "loss=reverse_kl,student.lora.r=4"
-    assert folder.is_dir()
+    assert (folder / "samples.md").read_text().startswith("# Samples of recorded")
     assert resolved["student"]["lora"]["r"] == 4
     assert overrides == ["experiment=smoke", "loss=reverse_kl", "student.lora.r=4"]
 

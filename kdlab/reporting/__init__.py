@@ -1,0 +1,1 @@
+"""Pages, tables and samples from `run.json` and `metrics.csv`. Runs without torch."""

@@ -1,0 +1,182 @@
+"""Many runs side by side: what differs between them, and what repeats under other seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdlab.reporting.intervals import Interval, interval
+from kdlab.reporting.numbers import NONE, duration, number, percent, times
+from kdlab.reporting.runs import Run
+from kdlab.reporting.stages import METRICS, Show
+from kdlab.reporting.verdict import kl_gap_closed
+
+SEED = "seed"
+_ABSENT = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Finished runs that differ in their seed only. `intervals` is by metric of `metrics.after`."""
+
+    label: str
+    runs: list[Run]
+    seeds: list[str]
+    intervals: dict[str, Interval]
+
+
+def settings(run: Run) -> dict[str, str]:
+    """The overrides of a run by option, the last one winning: {"loss.temperature": "2"}."""
+    found = {}
+    for override in run.overrides:
+        option, equals, value = override.partition("=")
+        found[option.lstrip("+")] = value if equals else ""
+    return found
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """The options that were given to some run and are not the same in all, in order of first appearance."""
+    options = {option: None for run in runs for option in settings(run)}
+    return [option for option in options if len({_meant(setting(run, option)) for run in runs}) > 1]
+
+
+def setting(run: Run, option: str) -> str:
+    """What `option` is in this run: as typed, else as the resolved config has it, else "(default)"."""
+    given = settings(run)
+    if option in given:
+        return given[option]
+    found: Any = run.value("config")
+    for key in option.split("."):
+        found = found.get(key, _ABSENT) if isinstance(found, dict) else _ABSENT
+    if isinstance(found, dict) and isinstance(found.get("name"), str):
+        return str(found["name"])
+    return "(default)" if found is _ABSENT or isinstance(found, dict | list) else _as_typed(found)
+
+
+def ranked(runs: Sequence[Run]) -> list[Run]:
+    """Finished runs by their KL after training (the perplexity where there is no teacher), then the rest as given."""
+
+    def place(run: Run) -> tuple[bool, bool, float]:
+        kl, nll = run.number("metrics", "after", "kl"), run.number("metrics", "after", "nll")
+        found = kl if kl is not None else nll
+        known = found is not None and not math.isnan(found)
+        return (not run.finished, not known, found if known and found is not None else 0.0)
+
+    return sorted(runs, key=place)
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A short name for each run that tells it from the others: what varies, else its name, else its folder."""
+    options = varying(runs)
+    several = len({run.name for run in runs}) > 1
+    found = []
+    for run in runs:
+        parts = [run.name] if several else []
+        parts += [f"{option}={setting(run, option)}" for option in options]
+        found.append(" ".join(parts) or run.name)
+    if len(set(found)) == len(found):
+        return found
+    return [
+        f"{label} ({run.folder.name})" if found.count(label) > 1 else label
+        for label, run in zip(found, runs, strict=True)
+    ]
+
+
+def seed_groups(runs: Sequence[Run]) -> list[Group]:
+    """Groups of two or more finished runs with the same name and the same settings but `seed`."""
+    members: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
+    for run in runs:
+        if run.finished:
+            rest = tuple(sorted((option, value) for option, value in settings(run).items() if option != SEED))
+            members.setdefault((run.name, rest), []).append(run)
+    options = [option for option in varying(runs) if option != SEED]
+    several = len({run.name for run in runs}) > 1
+    groups = []
+    for (name, _), group in members.items():
+        if len(group) < 2:
+            continue
+        parts = [name] if several or not options else []
+        parts += [f"{option}={setting(group[0], option)}" for option in options]
+        group.sort(key=lambda run: run.number("seeds", SEED) or 0)
+        found = {metric: [run.number("metrics", "after", metric) for run in group] for metric, _, _ in METRICS}
+        groups.append(
+            Group(
+                label=" ".join(parts),
+                runs=group,
+                seeds=[run.text("seeds", SEED) or setting(run, SEED) for run in group],
+                intervals={
+                    metric: interval([value for value in values if value is not None])
+                    for metric, values in found.items()
+                    if any(value is not None for value in values)
+                },
+            )
+        )
+    return groups
+
+
+def cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """The head and rows of the comparison as text; the terminal shows the same."""
+    options = varying(runs)
+    several = len({run.name for run in runs}) > 1 or not options
+    head = (["run"] if several else []) + options
+    head += ["state", "KL (nats)", "KL gap closed", "perplexity", "top-1 agreement"]
+    head += ["student parameters", "smaller", "time"]
+    rows = []
+    for run in runs:
+        name = run.name if len({other.name for other in runs}) > 1 else run.folder.name
+        rows.append(
+            [
+                *([name] if several else []),
+                *(setting(run, option) for option in options),
+                run.status,
+                _change(run, "kl"),
+                percent(kl_gap_closed(run)),
+                _change(run, "perplexity"),
+                percent(run.number("metrics", "after", "top1_agreement")),
+                number(run.number("models", "student", "parameters")),
+                times(run.number("compression_ratio")),
+                duration(run.number("seconds", "total")),
+            ]
+        )
+    return head, rows
+
+
+def _change(run: Run, metric: str) -> str:
+    before, after = (number(run.number("metrics", who, metric)) for who in ("before", "after"))
+    return NONE if before == after == NONE else f"{before} → {after}"
+
+
+def seed_cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """The head and rows of the table over seeds as text."""
+    head = ["setting", "n", "seeds", *(title for _, title, _ in METRICS)]
+    rows = []
+    for group in groups:
+        told = [
+            _interval(group.intervals[metric], show) if metric in group.intervals else NONE
+            for metric, _, show in METRICS
+        ]
+        rows.append([group.label, str(len(group.runs)), ", ".join(group.seeds), *told])
+    return head, rows
+
+
+def _interval(found: Interval, show: Show) -> str:
+    if found.half_width is None or found.sd is None:
+        return f"{show(found.mean)} (n = 1)"
+    spread = [percent(value) if show is percent else number(value, digits=2) for value in (found.half_width, found.sd)]
+    return f"{show(found.mean)} ± {spread[0]} (sd {spread[1]})"
+
+
+def _meant(text: str) -> str | float:
+    """2 and 2.0 are the same setting."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _as_typed(value: Any) -> str:
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )

@@ -1,0 +1,66 @@
+"""Mean, spread and 95 % interval of a few repeats, by Student's t."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """`n` repeats: their mean, sample standard deviation (n - 1 below), and half the width of the interval of the mean.
+    The last two are None where n = 1."""
+
+    n: int
+    mean: float
+    sd: float | None
+    half_width: float | None
+
+
+def interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """mean ± t(n - 1) · sd / √n: holds the true mean in `confidence` of all cases where repeats are normal
+    and independent."""
+    assert values
+    n, mean = len(values), statistics.fmean(values)
+    if n == 1:
+        return Interval(n=1, mean=mean, sd=None, half_width=None)
+    if not all(math.isfinite(value) for value in values):
+        return Interval(n=n, mean=mean, sd=math.nan, half_width=math.nan)
+    sd = statistics.stdev(values)
+    return Interval(n=n, mean=mean, sd=sd, half_width=t_quantile(n - 1, confidence=confidence) * sd / math.sqrt(n))
+
+
+def t_quantile(freedom: int, *, confidence: float = 0.95) -> float:
+    """The t with P(|T| <= t) = `confidence` for `freedom` degrees of freedom (two-sided), by bisection."""
+    assert freedom >= 1
+    assert 0 < confidence < 1
+    low, high = 0.0, 1.0
+    while _within(high, freedom) < confidence:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return (low + high) / 2
+
+
+def _within(t: float, freedom: int) -> float:
+    """P(|T| <= t), exact for whole degrees of freedom (Abramowitz and Stegun, 1964, 26.7.3 and 26.7.4)."""
+    theta = math.atan(t / math.sqrt(freedom))
+    cosine, sine = math.cos(theta), math.sin(theta)
+    if freedom % 2 == 0:
+        term, total = 1.0, 1.0
+        for k in range(2, freedom, 2):
+            term *= (k - 1) / k * cosine * cosine
+            total += term
+        return sine * total
+    if freedom == 1:
+        return 2 / math.pi * theta
+    term, total = cosine, cosine
+    for k in range(3, freedom, 2):
+        term *= (k - 1) / k * cosine * cosine
+        total += term
+    return 2 / math.pi * (theta + sine * total)

@@ -1,0 +1,109 @@
+"""The report page: one self-contained HTML file about one run, or about many beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdlab.reporting import details, results
+from kdlab.reporting.comparison import Group, cells, labels, ranked, seed_cells, seed_groups
+from kdlab.reporting.markup import Html, Part, fold, join, section, table, tag
+from kdlab.reporting.plots import COLOURS
+from kdlab.reporting.runs import Run
+from kdlab.reporting.style import CSS
+
+OVERLAID = COLOURS - 1
+"""How many runs the curves of a comparison show; the page says so where there are more."""
+
+
+def page(runs: Sequence[Run], complaints: Sequence[str] = ()) -> str:
+    """The whole page. `complaints` are the files that could not be read, one line each."""
+    assert runs
+    title = f"{runs[0].name}: kdlab run" if len(runs) == 1 else f"kdlab: {len(runs)} runs"
+    body = _one(runs[0]) if len(runs) == 1 else _many(runs)
+    unread = section("Not read", tag("ul", *(tag("li", line) for line in complaints))) if complaints else None
+    head = tag(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        tag("title", title),
+        tag("style", Html(CSS)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', body, unread)), lang='en')}\n"
+
+
+def _one(run: Run) -> Html:
+    curves = results.training_curves([run], key="curves")
+    options = " ".join(run.overrides)
+    parts = [
+        tag("h1", run.name),
+        tag("p", " · ".join(part for part in (run.state, run.text("started")[:10], options) if part), class_="soft"),
+        results.verdict(run),
+        results.tiles(run),
+        results.heldout(run, key="run"),
+        section("Curves", curves) if curves else None,
+        details.models(run),
+        details.samples(run),
+        details.data(run),
+        details.origin(run),
+        details.config(run),
+    ]
+    return join(parts)
+
+
+def _many(given: Sequence[Run]) -> Html:
+    runs = ranked(given)
+    names = labels(runs)
+    shown = runs[:OVERLAID]
+    curves = results.training_curves(shown, key="curves")
+    more = f"The best {OVERLAID} of {len(runs)} runs are drawn." if len(runs) > OVERLAID else None
+    finished = sum(run.finished for run in runs)
+    parts = [
+        tag("h1", f"{len(runs)} runs"),
+        tag("p", f"{finished} finished, {len(runs) - finished} not; the lowest KL to the teacher first", class_="soft"),
+        section("Comparison", comparison(runs)),
+        *([seeds(groups)] if (groups := seed_groups(runs)) else []),
+        section("Curves", _key(names[:OVERLAID]), tag("p", more, class_="soft") if more else None, curves)
+        if curves
+        else None,
+        section(
+            "Each run", *(_folded(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True)))
+        ),
+    ]
+    return join(parts)
+
+
+def comparison(runs: Sequence[Run]) -> Html:
+    """One row a run: what varies, then what came out."""
+    head, rows = cells(runs)
+    return table([*head], [[*row] for row in rows])
+
+
+def seeds(groups: Sequence[Group]) -> Html:
+    """Mean, spread and 95 % interval of each metric over the seeds of one setting."""
+    text = (
+        "Mean ± half the width of the 95 % interval of the mean (Student's t), then the sample standard deviation, "
+        "over finished runs that differ in their seed only."
+    )
+    head, rows = seed_cells(groups)
+    lines: list[list[Part]] = [[*row] for row in rows]
+    return section("Over seeds", tag("p", text, class_="soft"), table([*head], lines))
+
+
+def _key(names: Sequence[str]) -> Html:
+    """Which colour is which run."""
+    swatches = [
+        tag("li", tag("i", style=f"background: var(--line-{index})"), name) for index, name in enumerate(names, start=1)
+    ]
+    return tag("ul", *swatches, class_="key")
+
+
+def _folded(run: Run, name: str, index: int) -> Html:
+    parts = [
+        results.verdict(run),
+        results.heldout(run, key=f"run{index}", pictures=False),
+        details.models(run),
+        details.samples(run),
+        details.data(run),
+        details.origin(run),
+        details.config(run),
+    ]
+    return fold(f"{name}: {run.state}", *parts)

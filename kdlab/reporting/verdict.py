@@ -1,0 +1,118 @@
+"""Was anything gained? One run's answer in words, with the numbers that carry it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kdlab.reporting.numbers import number, percent
+from kdlab.reporting.runs import Run
+
+MARGIN = 0.01
+"""A change of less than 1 % is no change worth a word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`tone` is good, mixed, bad or open (nothing to judge yet)."""
+
+    tone: str
+    headline: str
+    sentence: str
+
+
+def gap_closed(before: float | None, after: float | None, teacher: float | None) -> float | None:
+    """(before - after) / (before - teacher): 1 where the student caught up, negative where it fell back.
+
+    None where a number is missing or not finite, or the student was not behind.
+    """
+    if before is None or after is None or teacher is None or not before > teacher:
+        return None
+    share = (before - after) / (before - teacher)
+    return share if math.isfinite(share) else None
+
+
+def kl_gap_closed(run: Run) -> float | None:
+    """The share of the KL that is gone; the teacher's own is 0."""
+    return gap_closed(run.number("metrics", "before", "kl"), run.number("metrics", "after", "kl"), 0.0)
+
+
+def nll_gap_closed(run: Run) -> float | None:
+    """The share of the gap to the teacher that is gone, in nats per token (the log of the perplexity)."""
+    return gap_closed(*(run.number("metrics", who, "nll") for who in ("before", "after", "teacher")))
+
+
+def answer(run: Run) -> Answer:
+    """The verdict on one run."""
+    if not run.finished and run.value("metrics", "after") is None:
+        if run.failed:
+            return Answer(tone="bad", headline="The run failed", sentence=run.text("error") or "It left no reason.")
+        return Answer(tone="open", headline="No verdict yet", sentence=f"The run is {run.state}.")
+    changes = [_change(run, metric) for metric in ("kl", "nll")]
+    known = [change for change in changes if change is not None]
+    if not known:
+        sentence = "The run wrote no held-out numbers from before and after training, so nothing can be said."
+        return Answer(tone="open", headline="No verdict", sentence=sentence)
+    better = any(change <= -MARGIN for change in known)
+    worse = any(change >= MARGIN for change in known)
+    tone, headline = {
+        (True, False): ("good", "The student gained"),
+        (True, True): ("mixed", "A mixed result"),
+        (False, True): ("bad", "The student lost"),
+        (False, False): ("bad", "Nothing was gained"),
+    }[better, worse]
+    if any(math.isnan(change) for change in known):
+        tone, headline = "bad", "The student broke: a metric is not a number"
+    parts = [part for part in (_kl(run), _perplexity(run), _agreement(run)) if part]
+    rows = run.number("metrics", "after", "rows")
+    where = f"On {number(rows)} held-out tokens, " if rows is not None else "On held-out data, "
+    return Answer(tone=tone, headline=headline, sentence=where + "; ".join(parts) + ".")
+
+
+def _change(run: Run, metric: str) -> float | None:
+    """(after - before) / |before| of a metric where lower is better; nan where after is."""
+    before, after = (run.number("metrics", who, metric) for who in ("before", "after"))
+    if before is None or after is None:
+        return None
+    if before == after:
+        return 0.0
+    if math.isinf(before):
+        return -1.0 if math.isfinite(after) else math.nan
+    return (after - before) / max(abs(before), 1e-12)
+
+
+def _verb(before: float, after: float) -> str:
+    return "fell" if after < before else "rose" if after > before else "stayed"
+
+
+def _kl(run: Run) -> str:
+    before, after = (run.number("metrics", who, "kl") for who in ("before", "after"))
+    if before is None or after is None:
+        return ""
+    share = kl_gap_closed(run)
+    closed = f" ({percent(share)} of the gap closed)" if share is not None and share > 0 else ""
+    return (
+        f"KL to the teacher {_verb(before, after)} from {number(before, digits=3)} to {number(after, digits=3)} "
+        f"nats per token{closed}"
+    )
+
+
+def _perplexity(run: Run) -> str:
+    before, after = (run.number("metrics", who, "perplexity") for who in ("before", "after"))
+    if before is None or after is None:
+        return ""
+    teacher, share = run.number("metrics", "teacher", "perplexity"), nll_gap_closed(run)
+    notes = [f"teacher {number(teacher, digits=3)}"] if teacher is not None else []
+    if teacher is not None and after < teacher:
+        notes.append("the student is now below its teacher")
+    elif share is not None and share > 0:
+        notes.append(f"{percent(share)} of the gap in nats closed")
+    told = f" ({', '.join(notes)})" if notes else ""
+    return f"perplexity {_verb(before, after)} from {number(before, digits=3)} to {number(after, digits=3)}{told}"
+
+
+def _agreement(run: Run) -> str:
+    before, after = (run.number("metrics", who, "top1_agreement") for who in ("before", "after"))
+    if before is None or after is None:
+        return ""
+    return f"the student puts the teacher's first token first on {percent(after)} of them ({percent(before)} before)"

@@ -1,0 +1,52 @@
+"""The finished student as a plain transformers folder, whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kdlab.models.writing import is_adapted, save_adapter, save_student
+from kdlab.training.durable import replace_folder
+
+
+def save_model(model: Any, tokenizer: Any, run: Path) -> int:
+    """Write `run/model` (student and tokenizer, LoRA merged) and for a LoRA student `run/adapter` (peft's own form).
+
+    Returns the bytes of the student's weights on disk.
+    """
+
+    def student(beside: Path) -> None:
+        with _without_bars():
+            save_student(model, tokenizer, beside)
+        _readable(beside)
+
+    def adapter(beside: Path) -> None:
+        save_adapter(model, beside)
+        _readable(beside)
+
+    if is_adapted(model):
+        replace_folder(run / "adapter", adapter)
+    replace_folder(run / "model", student)
+    return sum(file.stat().st_size for file in (run / "model").glob("*.safetensors"))
+
+
+def _readable(folder: Path) -> None:
+    """safetensors writes files that only their owner can read."""
+    mode = next(folder.glob("*config.json")).stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,254 @@
+"""One process's work on a run: load, measure before, train, measure after, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kdlab.losses import LOSSES
+from kdlab.models.student import build_student
+from kdlab.teachers.live import load_teacher
+from kdlab.training import before, trainer
+from kdlab.training.callbacks.checkpoint import BEST, find_checkpoint, read_checkpoint
+from kdlab.training.callbacks.random_state import seed_all
+from kdlab.training.data import DistillData
+from kdlab.training.device import choose_device, quiet_libraries, rank_of_process
+from kdlab.training.evaluation import continuations, forward_speed
+from kdlab.training.manifest import Manifest, describe, describe_device, peak_memory
+from kdlab.training.metrics_file import MetricsFile
+from kdlab.training.module import Distiller
+from kdlab.training.options import binding, refuse_changes
+from kdlab.training.saving import save_model
+from kdlab.training.stopping import NotFinite, RunFailed
+
+if TYPE_CHECKING:
+    from kdlab.teachers.live import LiveTeacher
+    from kdlab.training.recipe import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What a run works on."""
+
+    teacher: LiveTeacher | None
+    student: Any
+    tokenizer: Any
+    data: DistillData
+    steps_per_epoch: int
+    total_steps: int
+
+
+class Session:
+    """`run()` does everything once; `began` is True from the moment that run.json is ours.
+
+    `started` is when the work began, by `time.perf_counter`.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, output_dir: Path, resolved: dict[str, Any], manifest: Manifest, started: float
+    ) -> None:
+        self.config, self.output_dir, self.resolved, self.manifest = config, output_dir, resolved, manifest
+        self.record = manifest.content
+        self.rank = rank_of_process(config.trainer)
+        self.began = False
+        self._started = started
+        self._earlier_seconds = float(manifest.earlier.get("seconds", {}).get("total", 0.0))
+
+    def run(self) -> dict[str, Any]:
+        with quiet_libraries():
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
+        config = self.config
+        if config.trainer.threads is not None:
+            torch.set_num_threads(config.trainer.threads)
+        self.device = choose_device(config.trainer)
+        self.options = binding(self.resolved)
+        self.found = find_checkpoint(self.output_dir / "checkpoints", options=self.options)
+        self.record["hardware"] |= describe_device(self.device)
+        self.record["loss"] = self.record["loss"] | {"name": _loss_name(config)}
+        if self.found is not None:
+            self.record["resumed"] += 1
+            self.say(f"continuing from {self.found[0]}, step {self.found[1]['kdlab']['step']}")
+        self.began = True
+        self.write()
+        loaded = self.load()
+        # Ranks above 0 train, and leave measuring and writing to the first.
+        measured = self.measure_before(loaded) if self.rank == 0 else None
+        module, callbacks = self.fit(loaded, measured)
+        if self.rank == 0:
+            assert measured is not None
+            self.finish(loaded, measured, module, callbacks)
+        return self.record
+
+    def load(self) -> Loaded:
+        """Models and data, and how many steps they make."""
+        from kdlab.data.dataset import build
+
+        config = self.config
+        teacher = None
+        if config.teacher.source != "none":
+            teacher = load_teacher(config.teacher, config.quantization, device=self.device)
+        teacher_model, teacher_tokenizer = (teacher.model, teacher.tokenizer) if teacher else (None, None)
+        student = build_student(config.student, teacher_model, teacher_tokenizer, seed=config.seed)
+        student.model.to(self.device)
+        data = build(config.dataset, student.tokenizer, seed=config.seed)
+        self.say(str(data.verdict))
+        module = DistillData(config, data, pad_id=_pad_id(student.tokenizer))
+        steps_per_epoch = len(module.loader(rank=0, world=config.trainer.devices))
+        total_steps = config.trainer.max_steps or config.trainer.max_epochs * steps_per_epoch
+        if self.found is not None:
+            was = {f"dataset ({split})": found for split, found in self.found[1]["kdlab"]["data"].items()}
+            now = {f"dataset ({split})": found for split, found in module.hashes.items()}
+            refuse_changes(was, now, what="the checkpoint", where=str(self.output_dir))
+        self.record["data"] = data.verdict.as_dict()
+        self.record["tokens"]["heldout"] = data.heldout.tokens
+        self.record["models"] = models = describe(teacher, student)
+        if models["teacher"] is not None:
+            self.record["compression_ratio"] = models["teacher"]["parameters"] / models["student"]["parameters"]
+        self.record["seconds"]["load"] = time.perf_counter() - self._started
+        self.write()
+        return Loaded(
+            teacher=teacher,
+            student=student.model,
+            tokenizer=student.tokenizer,
+            data=module,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=total_steps,
+        )
+
+    def measure_before(self, loaded: Loaded) -> before.Before:
+        """Teacher and untrained student, measured once a run and kept."""
+        key = {"options": self.options, "benchmark": self.resolved["benchmark"], "data": loaded.data.hashes}
+        measured = before.measure(
+            self.config.benchmark,
+            loaded.teacher,
+            loaded.student,
+            loaded.tokenizer,
+            loaded.data,
+            device=self.device,
+            path=self.output_dir / "before.json",
+            key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
+        )
+        self.record["metrics"] |= {"teacher": measured.teacher, "before": measured.student}
+        self.record["samples"] = [dict(sample) for sample in measured.samples]
+        self.record["seconds"]["evaluate"] = measured.seconds
+        self.write()
+        self.say(_summary("before", measured.student))
+        return measured
+
+    def fit(self, loaded: Loaded, measured: before.Before | None) -> tuple[Distiller, trainer.Callbacks]:
+        """Train to the last step, unless the checkpoint is of that step already."""
+        config = self.config
+        module = Distiller(config, loaded.student, loaded.teacher, total_steps=loaded.total_steps)
+        step = self.found[1]["kdlab"]["step"] if self.found else -1
+        file = MetricsFile(self.output_dir / "metrics.csv", step=step) if self.rank == 0 else None
+        callbacks = trainer.build_callbacks(
+            config,
+            loaded,
+            file,
+            folder=self.output_dir / "checkpoints",
+            options=self.options,
+            manifest=self.manifest if self.rank == 0 else None,
+        )
+        if self.found is None and measured is not None:
+            callbacks.metrics.heldout(0, measured.student, measured.heldout_seconds, measured.heldout_rows_per_second)
+        if self.found is not None and self.found[1]["kdlab"]["complete"]:
+            trainer.restore(module, callbacks, self.found[1], everything=True)
+            return module, callbacks
+        self.say(f"training: {loaded.total_steps} steps, {loaded.steps_per_epoch} an epoch, on {self.device}")
+        seed_all(config.seed + self.rank)
+        try:
+            trainer.fit(
+                config,
+                module,
+                loaded.data,
+                callbacks,
+                output_dir=self.output_dir,
+                resolved=self.resolved,
+                device=self.device,
+                found=self.found,
+            )
+        except NotFinite as error:
+            raise RunFailed(
+                f"{error}; {callbacks.checkpoints.last_good()}. "
+                "Lower optimizer.lr, lengthen the warm-up or use trainer.precision=32"
+            ) from error
+        finally:
+            if file is not None:
+                file.close()
+        return module, callbacks
+
+    def finish(self, loaded: Loaded, measured: before.Before, module: Distiller, callbacks: trainer.Callbacks) -> None:
+        """Choose the weights, measure them, save them, close run.json."""
+        config, record, benchmark = self.config, self.record, callbacks.benchmark
+        module.to(self.device)
+        if config.trainer.checkpoint.final == "best" and benchmark.best_step != benchmark.latest_step:
+            best = read_checkpoint(self.output_dir / "checkpoints" / BEST)
+            trainer.restore(module, callbacks, best, everything=False)
+            benchmark.latest = benchmark.best
+        if callbacks.ema is not None:
+            callbacks.ema.copy_to(module.student)
+        callbacks.manifest.note(module, step=callbacks.checkpoints.last_step, evaluated_before=measured.seconds)
+        if config.benchmark.speed:
+            speed = forward_speed(module.split, loaded.data.heldout(), device=self.device)
+            record["metrics"]["after"]["tokens_per_second"] = speed
+        written = continuations(
+            loaded.student,
+            loaded.tokenizer,
+            measured.prompts,
+            max_new_tokens=config.benchmark.max_new_tokens,
+            device=self.device,
+        )
+        record["samples"] = [
+            {**sample, "after": after} for sample, after in zip(measured.samples, written, strict=True)
+        ]
+        self.say(_summary("after", record["metrics"]["after"]))
+        try:
+            saved = save_model(loaded.student, loaded.tokenizer, self.output_dir)
+            record["models"]["student"]["disk_bytes"] = saved
+        except OSError as error:
+            raise RunFailed(
+                f"{self.output_dir / 'model'}: could not be written ({error.strerror or error}); "
+                f"{callbacks.checkpoints.last_good()}. Make room and rerun the same command"
+            ) from error
+        self.write(finished="stopped_early" if benchmark.stopped else "finished")
+        self.say(f"{record['status'].replace('_', ' ')} after {record['steps']} steps: {self.output_dir / 'model'}")
+
+    def write(self, *, finished: str | None = None) -> None:
+        """run.json as things stand."""
+        if self.rank > 0:
+            return
+        self.record["seconds"]["total"] = self._earlier_seconds + time.perf_counter() - self._started
+        self.record["peak_memory_bytes"] = peak_memory(self.device)
+        if finished is None:
+            self.manifest.write()
+        else:
+            self.manifest.finish(finished)
+
+    def say(self, text: str) -> None:
+        if self.rank == 0:
+            print(text, flush=True)
+
+
+def _loss_name(config: TrainConfig) -> str:
+    return next((name for name, kind in LOSSES.items() if type(config.loss) is kind), type(config.loss).__name__)
+
+
+def _pad_id(tokenizer: Any) -> int:
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(found or 0)
+
+
+def _summary(when: str, metrics: dict[str, float]) -> str:
+    """One line: `held-out before: perplexity 12.3, KL 0.4 nats, top-1 agreement 61.0 %`."""
+    parts = [f"perplexity {metrics['perplexity']:,.4g}"]
+    if "kl" in metrics:
+        parts += [f"KL to the teacher {metrics['kl']:.4g} nats", f"top-1 agreement {metrics['top1_agreement']:.1%}"]
+    return f"held-out {when}: " + ", ".join(parts)

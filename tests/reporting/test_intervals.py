@@ -1,0 +1,53 @@
+"""Student's t against published tables, intervals against a worked example and against repetition."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from kdlab.reporting.intervals import interval, t_quantile
+
+# Two-sided, as in every printed table (for example NIST/SEMATECH e-Handbook, 1.3.6.7.2).
+PUBLISHED = [
+    (1, 0.95, 12.706), (2, 0.95, 4.303), (3, 0.95, 3.182), (4, 0.95, 2.776), (5, 0.95, 2.571), (9, 0.95, 2.262),
+    (10, 0.95, 2.228), (29, 0.95, 2.045), (30, 0.95, 2.042), (60, 0.95, 2.000), (100, 0.95, 1.984),
+    (1, 0.90, 6.314), (2, 0.90, 2.920), (10, 0.90, 1.812), (1, 0.99, 63.657), (2, 0.99, 9.925), (5, 0.99, 4.032),
+    (20, 0.99, 2.845),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("freedom", "confidence", "published"), PUBLISHED)
+def test_quantiles_equal_the_published_ones(freedom: int, confidence: float, published: float) -> None:
+    assert round(t_quantile(freedom, confidence=confidence), 3) == published
+
+
+def test_many_degrees_of_freedom_approach_the_normal() -> None:
+    assert t_quantile(20_000) == pytest.approx(1.959964, abs=2e-4)
+
+
+def test_a_worked_example() -> None:
+    found = interval([2.0, 4.0, 6.0])
+    assert (found.n, found.mean, found.sd) == (3, 4.0, 2.0)
+    assert found.half_width == pytest.approx(4.302653 * 2.0 / math.sqrt(3), rel=1e-6)
+
+
+def test_one_repeat_has_no_spread() -> None:
+    found = interval([3.5])
+    assert (found.n, found.mean, found.sd, found.half_width) == (1, 3.5, None, None)
+
+
+def test_an_infinite_repeat_has_no_known_spread() -> None:
+    found = interval([1.0, math.inf])
+    assert found.mean == math.inf
+    assert math.isnan(found.sd)
+
+
+def test_ninety_five_of_a_hundred_intervals_hold_the_true_mean() -> None:
+    draw = random.Random(0)
+    held = 0
+    for _ in range(4000):
+        found = interval([draw.gauss(5.0, 2.0) for _ in range(4)])
+        held += abs(found.mean - 5.0) <= found.half_width
+    assert held / 4000 == pytest.approx(0.95, abs=0.01)
