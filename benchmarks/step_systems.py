@@ -26,7 +26,7 @@ def load(dtype: str) -> tuple[Any, Any, list[Any]]:
     teacher = load_teacher(TeacherConfig(path=TEACHER, dtype=dtype), device="cpu")
     config = StudentConfig(from_teacher=CutConfig(layers=LAYERS))
     student = build_student(config, teacher.model, teacher.tokenizer, seed=0).model.float().train()
-    store = build(DatasetConfig(path="python_docs", max_length=LENGTH), teacher.tokenizer, seed=0).train
+    store = build(DatasetConfig(path="python_docs", max_length=LENGTH), teacher.tokenizer).train
     whole = [index for index in range(len(store)) if len(store[index]) == LENGTH]
     pad_id = teacher.tokenizer.pad_token_id
     parts = [whole[start : start + EXAMPLES] for start in range(0, 8 * EXAMPLES, EXAMPLES)]

@@ -61,7 +61,7 @@ def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPa
         ["teacher=pretrained", "teacher.path=tiny:llama", "student=cut_to_one"],
         ["student=pretrained", "student.path=tiny:llama"],
         ["student=scratch"],
-        ["teacher=gpt2", "student=smollm2_135m"],
+        ["teacher=gpt2_medium", "student=gpt2"],
         *([f"experiment={preset}"] for preset in GROUPS["experiment"]),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_missing_package_names_its_extra(composer: Composer, monkeypatch: pyte
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "kdlab[quant]" in refusal(composer, "optimizer=adamw_8bit")
     assert "kdlab[quant]" in refusal(composer, "quantization=nf4")
-    assert "kdlab[wandb]" in refusal(composer, "trainer.loggers=[wandb]")
+    assert "kdlab[tracking]" in refusal(composer, "trainer.loggers=[wandb]")
 
 
 def test_option_files_of_the_user(tmp_path: Path) -> None:

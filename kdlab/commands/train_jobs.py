@@ -17,9 +17,7 @@ from kdlab.config import ConfigError
 from kdlab.config.compose import Composer
 from kdlab.config.loading import Loaded, check, is_sweep, load_with, sweep_jobs
 from kdlab.config.overrides import with_plus
-
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-"""Where torchrun, Lightning and SLURM tell a process which of several it is."""
+from kdlab.training.ranks import launched, rank
 
 
 def start(flags: Flags) -> int:
@@ -49,7 +47,7 @@ def sweep(composer: Composer, flags: Flags) -> int:
     returned = composer.hydra.multirun("train", run_job, overrides)
     failed = [job for batch in returned or [] for job in batch if job.return_value != 0]
     folders = [loaded.output_dir for loaded in checked if (loaded.output_dir / "run.json").is_file()]
-    if len(folders) > 1 and first_rank():
+    if len(folders) > 1 and rank(max(loaded.config.trainer.devices for loaded in checked)) == 0:
         report(folders, folders[0].parent / "report.html")
     for job in failed:
         print(f"failed: {' '.join(job.overrides or [])}", file=sys.stderr)
@@ -67,7 +65,7 @@ def check_sweep(jobs: Sequence[Loaded]) -> None:
             raise ConfigError(f"-m: two jobs would both write to {job.output_dir}; give them different options")
         seen.add(job.output_dir)
         devices = job.config.trainer.devices
-        if devices > 1 and job.launcher == "basic" and not any(rank in os.environ for rank in RANKS):
+        if devices > 1 and job.launcher == "basic" and not launched():
             raise ConfigError(
                 f"trainer.devices={devices} with -m: each process would run the whole sweep again; "
                 f"run the jobs one by one, or start kdlab by torchrun or srun"
@@ -84,7 +82,7 @@ def run_job(composed: DictConfig) -> int:
         from kdlab.training.run import train
 
         run = train(config, output_dir=folder, resolved=resolved, overrides=overrides)
-        if first_rank():
+        if rank(config.trainer.devices) == 0:
             from kdlab.reporting.report import write_samples
 
             write_samples(run, folder / "samples.md")
@@ -102,8 +100,3 @@ def report(folders: list[Path], page: Path) -> None:
 
     print_table(folders)
     print(f"page: {write_page(folders, page)}")
-
-
-def first_rank() -> bool:
-    """Whether this is the only process of the job, or the first of several."""
-    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)

@@ -153,7 +153,7 @@ def check_packages(config: TrainConfig) -> None:
         needs.append(("optimizer=adamw_8bit", "bitsandbytes", "quant"))
     for logger in config.trainer.loggers:
         package = LOGGER_PACKAGES[logger]
-        needs.append((f"trainer.loggers=[{logger}]", package, package))
+        needs.append((f"trainer.loggers=[{logger}]", package, "tracking"))
     for option, package, extra in needs:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{option}: needs {package}, which is not installed: pip install 'kdlab[{extra}]'")

@@ -1,4 +1,4 @@
-"""Examples to a `Batch`: padded on the right, or packed without leaks.
+"""Examples to a `Batch`: padded on the right, or packed without leaks. It names them by their rows in the dataset.
 
 Shape letters: B batch, T time. T is a multiple of 8 where the longest row allows it.
 """
@@ -17,7 +17,7 @@ from kdlab.rows import IGNORE
 MULTIPLE = 8
 
 
-def padded(examples: Sequence[Example], *, pad_id: int, longest: int, ids: Sequence[int] = ()) -> Batch:
+def padded(examples: Sequence[Example], *, pad_id: int, longest: int) -> Batch:
     """One example a row, with an attention mask. T is at most `longest`."""
     B, T = len(examples), _width([len(example) for example in examples], longest)
     input_ids_BT = np.full((B, T), pad_id, np.int64)
@@ -32,11 +32,11 @@ def padded(examples: Sequence[Example], *, pad_id: int, longest: int, ids: Seque
         input_ids_BT=torch.from_numpy(input_ids_BT),
         labels_BT=torch.from_numpy(labels_BT),
         attention_mask_BT=torch.from_numpy(mask_BT),
-        example_ids=tuple(ids),
+        example_ids=_rows_of(examples),
     )
 
 
-def packed(bins: Sequence[Sequence[Example]], *, pad_id: int, longest: int, ids: Sequence[int] = ()) -> Batch:
+def packed(bins: Sequence[Sequence[Example]], *, pad_id: int, longest: int) -> Batch:
     """One bin of examples a row. `position_ids` restart at every example, and at the padding, which tells the models
     not to attend across (without an attention mask and with `use_cache=False`). No example's first token is a label,
     so none is predicted from the example before it."""
@@ -60,7 +60,7 @@ def packed(bins: Sequence[Sequence[Example]], *, pad_id: int, longest: int, ids:
         labels_BT=torch.from_numpy(labels_BT),
         position_ids_BT=torch.from_numpy(positions_BT),
         padding=padding,
-        example_ids=tuple(ids),
+        example_ids=_rows_of([example for bin_ in bins for example in bin_]),
     )
 
 
@@ -68,6 +68,10 @@ def filler(*, pad_id: int, pack: bool) -> Batch:
     """A batch without a label: what a rank computes, and weighs nothing, where the last step has too few examples."""
     nothing = Example(input_ids=np.array([pad_id], np.int32), supervised=np.array([False]))
     return packed([[nothing]], pad_id=pad_id, longest=1) if pack else padded([nothing], pad_id=pad_id, longest=1)
+
+
+def _rows_of(examples: Sequence[Example]) -> tuple[int, ...]:
+    return tuple(example.row for example in examples if example.row is not None)
 
 
 def _labels(example: Example) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -26,12 +26,15 @@ class DatasetConfig:
     `subset`, `split` and `revision`. `num_samples` reads the first rows only. `format` is "auto" or a name of
     `text.formats.FORMATS`; `template` a jinja file that replaces the tokenizer's chat template.
 
-    `supervise` is "response" (what the assistant says and its end token) or "all"; plain text is supervised throughout.
+    `supervise` is "response" (what the assistant says and its end token) or "all"; plain text is supervised throughout
+    and ends with the tokenizer's EOS.
     Plain text longer than `max_length` tokens becomes several examples; a conversation is cut at the end, and counted.
 
     Held out is `heldout_path`, or `heldout_split` of `path`, or a part of the rows: a share where `heldout` < 1, else
-    a count (see `data.split`). `streaming` never holds the whole: it needs `trainer.max_steps`, and takes the first
-    `heldout` rows, a count, as held out where no split or path is given.
+    a count (see `data.split`). Which rows these are depends on their content and on `split_seed` alone, not on the
+    training `seed`: runs that differ in `seed` are judged by the same examples. `streaming` never holds the whole: it
+    needs `trainer.max_steps`, and takes the first `heldout` rows, a count, as held out where no split or path is
+    given.
 
     `pack` puts whole examples together into rows of `max_length` without letting them see each other;
     `group_by_length` batches examples of like length. Tokens are kept in `cache_dir`, else $KDLAB_CACHE, else
@@ -45,6 +48,7 @@ class DatasetConfig:
     heldout_split: str | None = None
     heldout_path: str | None = None
     heldout: float = 0.1
+    split_seed: int = 0
     format: str = "auto"
     supervise: str = "response"
     template: str | None = None
@@ -68,6 +72,8 @@ class DatasetConfig:
             raise ValueError("dataset.heldout_path and dataset.heldout_split: give one of the two")
         if not (0 < self.heldout < 1 or (self.heldout >= 1 and self.heldout == int(self.heldout))):
             raise ValueError(f"dataset.heldout={self.heldout}: must be a share between 0 and 1, or a whole count >= 1")
+        if self.split_seed < 0:
+            raise ValueError(f"dataset.split_seed={self.split_seed}: must be >= 0")
         if self.pack and self.group_by_length:
             raise ValueError(
                 "dataset.group_by_length=true: packed rows are of one length already; drop it or dataset.pack"
@@ -88,7 +94,7 @@ class Data:
     verdict: Verdict
 
 
-def build(config: DatasetConfig, tokenizer: Any, *, seed: int) -> Data:
+def build(config: DatasetConfig, tokenizer: Any) -> Data:
     """Load, understand, tokenise and split a dataset.
 
     Raises FileNotFoundError for a path that is not there, ValueError for rows that are broken (with file and line),
@@ -99,7 +105,7 @@ def build(config: DatasetConfig, tokenizer: Any, *, seed: int) -> Data:
 
     template = read_template(config.template) if config.template is not None else None
     encoder = Encoder(tokenizer, template=template, supervise=config.supervise)
-    return _streamed(config, encoder) if config.streaming else _whole(config, encoder, seed)
+    return _streamed(config, encoder) if config.streaming else _whole(config, encoder)
 
 
 def _source(config: DatasetConfig) -> Source:
@@ -116,22 +122,28 @@ def _heldout_source(config: DatasetConfig) -> Source | None:
     if config.heldout_path is not None:
         return open_source(config.heldout_path, option="dataset.heldout_path")
     if config.heldout_split is not None:
-        return open_source(config.path, subset=config.subset, split=config.heldout_split, revision=config.revision)
+        return open_source(
+            config.path,
+            subset=config.subset,
+            split=config.heldout_split,
+            revision=config.revision,
+            split_option="dataset.heldout_split",
+        )
     return None
 
 
-def _whole(config: DatasetConfig, encoder: Encoder, seed: int) -> Data:
+def _whole(config: DatasetConfig, encoder: Encoder) -> Data:
     import numpy as np
 
     from kdlab.data import split
-    from kdlab.data.tokens import cache_folder, tokenised
+    from kdlab.data.tokens import tokenised
     from kdlab.data.verdict import Verdict
+    from kdlab.models.places import cache_folder
 
     cache = cache_folder(config.cache_dir)
     given = _heldout_source(config)
-    file, cached = tokenised(
-        _source(config), encoder, format_name=config.format, num_samples=config.num_samples, cache=cache
-    )
+    source = _source(config)
+    file, cached = tokenised(source, encoder, format_name=config.format, num_samples=config.num_samples, cache=cache)
     everything = np.ones(len(file), np.bool_)
     if given is not None:
         other, _ = tokenised(given, encoder, format_name=config.format, num_samples=None, cache=cache)
@@ -142,7 +154,9 @@ def _whole(config: DatasetConfig, encoder: Encoder, seed: int) -> Data:
         heldout, heldout_part = split.examples(other, np.ones(len(other), np.bool_), max_length=config.max_length)
         how, heldout_reading = config.heldout_path or f"split {config.heldout_split}", other.reading
     else:
-        held, windows, how = split.hold_out(file, heldout=config.heldout, seed=seed, max_length=config.max_length)
+        held, windows, how = split.hold_out(
+            file, heldout=config.heldout, seed=config.split_seed, max_length=config.max_length
+        )
         sides = [(~held, None), (held, None)] if windows is None else [(everything, ~windows), (everything, windows)]
         (train, train_part), (heldout, heldout_part) = (
             split.examples(file, chosen, max_length=config.max_length, keep=keep) for chosen, keep in sides
@@ -157,9 +171,9 @@ def _whole(config: DatasetConfig, encoder: Encoder, seed: int) -> Data:
         heldout=heldout_part,
         cached=cached,
     )
-    for name, store in (("train on", train), ("hold out", heldout)):
+    for name, store, typed in (("train on", train, source.typed), ("hold out", heldout, (given or source).typed)):
         if not len(store):
-            raise ValueError(f"dataset.path={config.path}: no example left to {name}\n{verdict}")
+            raise ValueError(f"{typed}: no example left to {name}\n{verdict}")
     return Data(train=train, heldout=heldout, verdict=verdict)
 
 

@@ -38,11 +38,14 @@ def looks_local(path: str) -> bool:
     )
 
 
-def find_files(path: str, *, split: str = "train", option: str = "dataset.path") -> list[Path]:
+def find_files(
+    path: str, *, split: str = "train", option: str = "dataset.path", split_option: str = "dataset.split"
+) -> list[Path]:
     """The data files a path means, sorted. A folder is searched through; where the names of its files tell splits
     (train.jsonl, test.jsonl), only those of `split` are taken.
 
-    Raises FileNotFoundError naming `option` and what lies nearby.
+    `option` and `split_option` are what gave `path` and `split`. Raises FileNotFoundError naming them and what lies
+    nearby.
     """
     place = Path(path).expanduser()
     if place.is_file():
@@ -59,7 +62,7 @@ def find_files(path: str, *, split: str = "train", option: str = "dataset.path")
         if file.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{option}={path}: {file.name} is of an unknown kind; known are {' '.join(SUFFIXES)}")
     if from_folder:
-        files = _of_split(files, place, split, path)
+        files = _of_split(files, place, split, f"{option}={path}", split_option)
         kinds = sorted({f.suffix.lower() for f in files})
         if len(kinds) > 1:
             raise ValueError(
@@ -67,11 +70,12 @@ def find_files(path: str, *, split: str = "train", option: str = "dataset.path")
                 f"{path.rstrip('/')}/*{kinds[0]}"
             )
     elif split != "train":
-        raise ValueError(f"dataset.split={split}: local files have no splits; use dataset.path=FILE of that split")
+        instead = "dataset.heldout_path" if split_option == "dataset.heldout_split" else option
+        raise ValueError(f"{split_option}={split}: local files have no splits; use {instead}=FILE of that split")
     return files
 
 
-def _of_split(files: list[Path], folder: Path, split: str, path: str) -> list[Path]:
+def _of_split(files: list[Path], folder: Path, split: str, typed: str, split_option: str) -> list[Path]:
     splits: dict[str, list[Path]] = {}
     for file in files:
         words = re.split(r"[^a-z]+", str(file.relative_to(folder).with_suffix("")).lower())
@@ -82,7 +86,9 @@ def _of_split(files: list[Path], folder: Path, split: str, path: str) -> list[Pa
     wanted = SPLIT_WORDS.get(split, split)
     if wanted not in splits:
         known = ", ".join(sorted(s for s in splits if s)) or "no splits"
-        raise FileNotFoundError(f"dataset.split={split}: the files of dataset.path={path} tell {known}")
+        if typed.startswith("dataset.heldout_path="):
+            raise FileNotFoundError(f"{typed}: its files tell {known}, none of them {split}; name the file you mean")
+        raise FileNotFoundError(f"{split_option}={split}: the files of {typed} tell {known}")
     return splits[wanted]
 
 
@@ -112,8 +118,19 @@ def hash_files(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def read_rows(file: Path) -> Iterator[Row]:
-    """The rows of one file. Raises ValueError naming file and line where it is broken."""
+class _BrokenError(ValueError):
+    """A file that cannot be read on; `read_rows` puts the option before it."""
+
+
+def read_rows(file: Path, *, option: str = "dataset.path") -> Iterator[Row]:
+    """The rows of one file. Raises ValueError naming `option`, file and line where it is broken."""
+    try:
+        yield from _rows(file)
+    except _BrokenError as error:
+        raise ValueError(f"{option}: {error}") from error
+
+
+def _rows(file: Path) -> Iterator[Row]:
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         yield from _parquet(file)
@@ -127,8 +144,8 @@ def read_rows(file: Path) -> Iterator[Row]:
         yield from _lines(file)
 
 
-def _broken(file: Path, line: int | str, why: object) -> ValueError:
-    return ValueError(f"dataset.path: {file}:{line}: {why}")
+def _broken(file: Path, line: int | str, why: object) -> _BrokenError:
+    return _BrokenError(f"{file}:{line}: {why}")
 
 
 def _text(file: Path) -> str:
@@ -197,4 +214,4 @@ def _parquet(file: Path) -> Iterator[Row]:
         for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
             yield from batch.to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"dataset.path: {file}: not a valid parquet file ({error})") from error
+        raise _BrokenError(f"{file}: not a valid parquet file ({error})") from error

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kdlab.data.files import nearest
-
-HUB_SECONDS = 3.0
-"""How long the hub has to answer the first question before we go on without it."""
+from kdlab.models import places
+from kdlab.models.places import ask_hub
 
 
 def load(
-    path: str, *, subset: str | None, split: str, revision: str | None, streaming: bool, option: str
+    path: str,
+    *,
+    subset: str | None,
+    split: str,
+    revision: str | None,
+    streaming: bool,
+    option: str,
+    split_option: str = "dataset.split",
 ) -> tuple[Any, str]:
     """The dataset, and a name of its content that changes when its rows do.
 
@@ -28,40 +33,26 @@ def load(
         with _offline(silent is not None):
             data = datasets.load_dataset(path, subset, split=split, revision=commit or revision, streaming=streaming)
     except (OSError, ValueError, RuntimeError) as error:
-        raise _explained(error, path, subset, split, option, silent) from error
+        raise _explained(error, path, subset, f"{split_option}={split}", option, silent) from error
     known = commit if commit is not None else getattr(data, "_fingerprint", revision)
     return data, f"{path} {subset} {split} {known}"
 
 
 def _ask(path: str, revision: str | None, option: str) -> tuple[str | None, str | None]:
     """The commit `revision` names; or None, and why the hub is silent."""
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    if constants.is_offline_mode():
-        return None, "HF_HUB_OFFLINE is set"
-    answer: list[object] = []
-
-    def ask() -> None:
-        try:
-            answer.append(HfApi().dataset_info(path, revision=revision, timeout=HUB_SECONDS))
-        except Exception as error:  # the client's network errors have no common base class; all are sorted below
-            answer.append(error)
-
-    asking = threading.Thread(target=ask, daemon=True)  # a name lookup obeys no timeout, so a thread is left behind
-    asking.start()
-    asking.join(1.5 * HUB_SECONDS)
-    got = answer[0] if answer else TimeoutError()
-    if isinstance(got, RevisionNotFoundError):
-        raise ValueError(f"dataset.revision={revision}: {path} has no such revision") from got
-    if isinstance(got, RepositoryNotFoundError | HFValidationError):
+    try:
+        got = ask_hub(lambda: HfApi().dataset_info(path, revision=revision, timeout=places.HUB_SECONDS))
+    except RevisionNotFoundError as error:
+        raise ValueError(f"dataset.revision={revision}: {path} has no such revision") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
         raise FileNotFoundError(
             f"{option}={path}: no such file or folder{nearest(Path(path))}, and no such dataset on the hub "
             "(for a private or gated one: `hf auth login`)"
-        ) from got
-    if isinstance(got, Exception):
-        return None, type(got).__name__
-    return str(getattr(got, "sha", "")), None
+        ) from error
+    return (None, got) if isinstance(got, str) else (str(got.sha), None)
 
 
 @contextmanager
@@ -82,7 +73,7 @@ def _explained(
 ) -> Exception:
     why = " ".join(str(error).split())[:300]
     if "split" in why.lower() and isinstance(error, ValueError):
-        return ValueError(f"dataset.split={split}: {why}")
+        return ValueError(f"{split}: {why}")
     if isinstance(error, ValueError) and ("config" in why.lower()):
         return ValueError(f"dataset.subset={subset}: {why}")
     if silent is not None:

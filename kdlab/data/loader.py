@@ -39,12 +39,9 @@ class _Batches(Dataset[Batch]):
         if not units:
             return filler(pad_id=self.pad_id, pack=self.pack)
         if self.bins is None:
-            examples = [self.store[i] for i in units]
-            return padded(examples, pad_id=self.pad_id, longest=self.max_length, ids=units)
-        chosen = [self.bins[u] for u in units]
-        rows = [[self.store[i] for i in bin_] for bin_ in chosen]
-        ids = [i for bin_ in chosen for i in bin_]
-        return packed(rows, pad_id=self.pad_id, longest=self.max_length, ids=ids)
+            return padded([self.store[i] for i in units], pad_id=self.pad_id, longest=self.max_length)
+        bins = [[self.store[i] for i in self.bins[u]] for u in units]
+        return packed(bins, pad_id=self.pad_id, longest=self.max_length)
 
 
 class _Steps(Sampler[list[tuple[int, ...]]]):
@@ -163,8 +160,7 @@ def heldout_batches(store: TokenStore, *, batch_size: int, pad_id: int, tokens: 
         chosen = order[: max(1, int(np.searchsorted(np.cumsum(store.lengths[order]), tokens, side="right")))]
     chosen = chosen[np.argsort(-store.lengths[chosen], kind="stable")].tolist()
     for i in range(0, len(chosen), batch_size):
-        ids = chosen[i : i + batch_size]
-        yield padded([store[j] for j in ids], pad_id=pad_id, longest=store.max_length, ids=ids)
+        yield padded([store[j] for j in chosen[i : i + batch_size]], pad_id=pad_id, longest=store.max_length)
 
 
 def open_loader(

@@ -1,7 +1,7 @@
 """From whole documents to examples: windows and cuts of `max_length`, and the choice of what is held out.
 
-Who is held out is decided by the hash of a document's tokens and the seed, so a repeated row lands on the same side as
-the first, and adding rows does not reshuffle the others.
+Who is held out is decided by the hash of a document's tokens and `dataset.split_seed`, so a repeated row lands on the
+same side as the first, and adding rows does not reshuffle the others.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def hold_out(file: TokenFile, *, heldout: float, seed: int, max_length: int) -> 
     held = np.isin(file.hashes, file.hashes[taken])  # a repeated row follows the first
     if held.all():
         raise ValueError(f"dataset.heldout={heldout}: leaves none of the {len(file):,} {unit} to train on")
-    return held, None, f"{int(held.sum()):,} {unit} drawn by seed {seed}"
+    return held, None, f"{int(held.sum()):,} {unit} drawn by dataset.split_seed={seed}"
 
 
 def _up_to(lengths: Ints, order: Ints, tokens: float) -> Ints:

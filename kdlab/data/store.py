@@ -1,9 +1,9 @@
 """Token ids on disk: tokenised once, memory-mapped, looked at through examples.
 
 A store folder holds whole documents one after another: `ids.npy` (uint16 or int32), `supervised.npy` (bool),
-`offsets.npy` (int64 `[documents + 1]`), `hashes.npy` (uint64, of each document's ids), `chat.npy` (bool) and
-`meta.json`. Cutting to `max_length` and the held-out split happen afterwards, as ranges of tokens, so neither costs a
-second tokenisation.
+`offsets.npy` (int64 `[documents + 1]`), `hashes.npy` (uint64, of each document's ids), `rows.npy` (int64, the row of
+the source each was made of), `chat.npy` (bool) and `meta.json`. Cutting to `max_length` and the held-out split happen
+afterwards, as ranges of tokens, so neither costs a second tokenisation.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from kdlab.text.encoding import Encoded
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """Token ids `[T]` and which of them are targets `[T]`, never the first: nothing comes before it."""
+    """Token ids `[T]` and which of them are targets `[T]`, never the first: nothing comes before it. `row` is the row
+    of the source it was made of, from 0; None for one that was made up."""
 
     input_ids: NDArray[np.int32]
     supervised: NDArray[np.bool_]
+    row: int | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -49,6 +51,7 @@ class TokenFile:
         self.supervised_T: NDArray[np.bool_] = np.load(folder / "supervised.npy", mmap_mode="r")
         self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
         self.hashes: NDArray[np.uint64] = np.load(folder / "hashes.npy")
+        self.rows: NDArray[np.int64] = np.load(folder / "rows.npy")
         self.chat: NDArray[np.bool_] = np.load(folder / "chat.npy")
 
     def __len__(self) -> int:
@@ -85,7 +88,11 @@ class TokenStore:
         span = slice(int(self.starts[i]), int(self.stops[i]))
         supervised = np.array(self.file.supervised_T[span], bool)
         supervised[:1] = False
-        return Example(input_ids=np.array(self.file.ids_T[span], np.int32), supervised=supervised)
+        return Example(
+            input_ids=np.array(self.file.ids_T[span], np.int32),
+            supervised=supervised,
+            row=int(self.file.rows[self.source[i]]),
+        )
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -178,17 +185,19 @@ def write_store(folder: Path, documents: Iterable[Encoded], reading: Reading, *,
 def _fill(folder: Path, documents: Iterable[Encoded], reading: Reading, vocabulary: int) -> None:
     ids = _ArrayWriter(folder / "ids.npy", np.uint16 if vocabulary <= 1 << 16 else np.int32)
     mask = _ArrayWriter(folder / "supervised.npy", np.bool_)
-    digest, lengths, hashes, chat = hashlib.sha256(), [0], [], []
+    digest, lengths, hashes, rows, chat = hashlib.sha256(), [0], [], [], []
     for document in documents:
         raw = ids.append(document.input_ids)
         digest.update(len(raw).to_bytes(8, "little") + raw + mask.append(document.supervised))
         lengths.append(len(document.input_ids))
         hashes.append(content_key(document.input_ids))
+        rows.append(document.row)
         chat.append(document.chat)
     ids.close()
     mask.close()
     np.save(folder / "offsets.npy", np.cumsum(np.array(lengths, np.int64)))
     np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
+    np.save(folder / "rows.npy", np.array(rows, np.int64))
     np.save(folder / "chat.npy", np.array(chat, np.bool_))
     meta = {"content_hash": digest.hexdigest(), "reading": asdict(reading)}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")

@@ -14,8 +14,9 @@ import numpy as np
 
 from kdlab.data.sources import Source
 from kdlab.data.store import Example, content_key
-from kdlab.data.tokens import cache_folder, documents, encode_batches, tokenised, understand
+from kdlab.data.tokens import documents, encode_batches, tokenised, understand
 from kdlab.data.verdict import Part, Reading, Verdict
+from kdlab.models.places import cache_folder
 from kdlab.text.encoding import Encoded, Encoder
 from kdlab.text.formats import Format, Row
 
@@ -55,7 +56,7 @@ class TokenStream:
         while block := list(islice(rows, BLOCK_ROWS)):
             reading = Reading(source=self.source.name, format=self.form.name, columns=[])
             part = Part(examples=0, tokens=0, supervised=0)
-            encoded = encode_batches(documents(iter(block), self.form, reading), self.encoder, reading)
+            encoded = encode_batches(documents(iter(block), self.form, reading, first=row), self.encoder, reading)
             examples = [example for batch in encoded for document in batch for example in self._cut(document, part)]
             begun = {"row": row, "stream": position, "counts": dict(counts)}
             counts.update(_counted(reading, part))
@@ -84,7 +85,9 @@ class TokenStream:
             edges[-2] -= 1
         for start, stop in pairwise(edges):
             example = Example(
-                input_ids=ids[start:stop], supervised=supervised[start:stop] & (np.arange(stop - start) > 0)
+                input_ids=ids[start:stop],
+                supervised=supervised[start:stop] & (np.arange(stop - start) > 0),
+                row=document.row,
             )
             if not example.supervised.any():
                 reason = (
@@ -118,6 +121,7 @@ def open_stream(config: DatasetConfig, encoder: Encoder, source: Source, heldout
             name=f"first {skip_rows:,} rows of {source.name}",
             content_hash=_rows_hash(islice(source.open(), skip_rows)),
             open=source.open,
+            typed=source.typed,
         )
     file, cached = tokenised(
         heldout_source,
@@ -146,7 +150,8 @@ def open_stream(config: DatasetConfig, encoder: Encoder, source: Source, heldout
         cached=cached,
     )
     if not len(heldout):
-        raise ValueError(f"dataset.heldout={config.heldout}: no example left to hold out\n{verdict}")
+        typed = f"dataset.heldout={config.heldout}" if skip_rows else heldout_source.typed
+        raise ValueError(f"{typed}: no example left to hold out\n{verdict}")
     return Data(train=stream, heldout=heldout, verdict=verdict)
 
 

@@ -17,6 +17,7 @@ from kdlab.data.collate import filler, packed, padded
 from kdlab.data.order import epoch_order, micro_batches, pack_bins
 from kdlab.data.store import Example
 from kdlab.data.stream import State, TokenStream
+from kdlab.data.tokens import VERSION
 
 Unit = list[Example]
 
@@ -41,7 +42,7 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
 
     def __init__(self, stream: TokenStream, recipe: _Recipe) -> None:
         self.stream, self.recipe = stream, recipe
-        self.state: State = {"epoch": 0, "row": 0, "stream": None, "unit": 0, "counts": {}}
+        self.state: State = {"epoch": 0, "row": 0, "stream": None, "unit": 0, "counts": {}, "read": {}}
         self._counts: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[tuple[Step, State]]:
@@ -55,8 +56,9 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
                     yield self._step(pending), following
                     pending = []
             if fresh:
-                raise ValueError(f"dataset.path={self.stream.source.name}: no row of the stream can be trained on")
-            state = {"epoch": state["epoch"] + 1, "row": 0, "stream": None, "unit": 0, "counts": self._counts}
+                raise ValueError(f"{self.stream.source.typed}: no row of the stream can be trained on")
+            state = {"epoch": state["epoch"] + 1, "row": 0, "stream": None, "unit": 0}
+            state |= {"counts": self._counts, "read": self._counts}
             if pending:
                 yield self._step(pending), state
 
@@ -72,7 +74,7 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
             units = self._shuffled(examples, state["epoch"], begun["row"])
             for number, unit in enumerate(units):
                 if number >= skip:
-                    yield unit, {"epoch": state["epoch"], **begun, "unit": number + 1}
+                    yield unit, {"epoch": state["epoch"], **begun, "unit": number + 1, "read": counts}
             skip = 0
 
     def _shuffled(self, examples: list[Example], epoch: int, row: int) -> Iterator[Unit]:
@@ -113,7 +115,9 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
 class StreamLoader(DataLoader[Batch]):
     """As `loader.StepLoader`, over a stream; an epoch is `max_steps` steps. With `workers` one process reads ahead.
 
-    `counts` says what has been read so far, up to the block in work: rows, examples, tokens, what was cut or skipped.
+    `counts` says what has been read so far, the block in work and the epochs before included: `rows`, `examples`,
+    `tokens`, `supervised`, `cut` (examples), `cut_tokens`, and `skipped: <reason>` for each reason, among them
+    `skipped: that are also held out`.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class StreamLoader(DataLoader[Batch]):
         self.max_steps, self._done, self._resume = max_steps, 0, False
         per_step = batch_size * accumulate * world
         described = [
+            VERSION,
             stream.source.name,
             stream.encoder.fingerprint(),
             per_step,
@@ -181,7 +186,7 @@ class StreamLoader(DataLoader[Batch]):
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(self._source.state["counts"])
+        return dict(self._source.state["read"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"done": self._done, "state": self._source.state, "identity": self._identity}

@@ -6,10 +6,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,18 +19,13 @@ from kdlab.data.verdict import Reading
 from kdlab.text.encoding import Encoded, Encoder
 from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, detect, matching
 
-VERSION = 1
+VERSION = 2
 """Raised when the same input gives other tokens or another layout than before: older cache entries are then unread."""
 DETECTION_ROWS = 1000
 BATCH_ROWS = 1000
 BATCH_CHARACTERS = 4_000_000
 PROGRESS_SECONDS = 2.0
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
-
-
-def cache_folder(configured: str | None) -> Path:
-    """`dataset.cache_dir`, else $KDLAB_CACHE, else ~/.cache/kdlab."""
-    return Path(configured or os.environ.get("KDLAB_CACHE") or "~/.cache/kdlab").expanduser()
 
 
 def tokenised(
@@ -49,7 +44,8 @@ def tokenised(
         return found, True
     reading, form, rows = understand(source, format_name=format_name, num_samples=num_samples)
     try:
-        write_store(folder, _encode(rows, form, encoder, reading), reading, vocabulary=encoder.vocabulary)
+        encoded = _encode(rows, form, encoder, reading, typed=source.typed)
+        write_store(folder, encoded, reading, vocabulary=encoder.vocabulary)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -73,7 +69,7 @@ def understand(source: Source, *, format_name: str, num_samples: int | None) -> 
     rows = islice(source.open(), num_samples)
     first = list(islice(rows, DETECTION_ROWS))
     if not first:
-        raise ValueError(f"dataset.path={source.name}: is empty")
+        raise ValueError(f"{source.typed}: is empty")
     columns = list(dict.fromkeys(column for row in first for column in row))
     form = detect(columns, forced=format_name)
     reading = Reading(
@@ -91,37 +87,41 @@ def _also(columns: list[str], form: Format) -> list[str]:
     return [name for name in matching(columns) if FORMATS[name].reads() & set(columns) - form.reads()]
 
 
-def documents(rows: Iterator[Row], form: Format, reading: Reading) -> Iterator[Document]:
-    """The rows as documents; those that cannot become one are counted in `reading`."""
-    for row in rows:
+def documents(rows: Iterator[Row], form: Format, reading: Reading, *, first: int = 0) -> Iterator[tuple[int, Document]]:
+    """The rows, numbered from `first`, as documents; those that cannot become one are counted in `reading`."""
+    for number, row in enumerate(rows, start=first):
         reading.rows += 1
         try:
-            yield form.convert(row)
+            yield number, form.convert(row)
         except SkipRow as reason:
             reading.skip(str(reason))
 
 
-def encode_batches(stream: Iterator[Document], encoder: Encoder, reading: Reading) -> Iterator[list[Encoded]]:
-    """Documents encoded a batch at a time: many rows, or few long ones."""
+def encode_batches(
+    stream: Iterator[tuple[int, Document]], encoder: Encoder, reading: Reading
+) -> Iterator[list[Encoded]]:
+    """Numbered documents encoded a batch at a time: many rows, or few long ones."""
     batch: list[Document] = []
+    rows: list[int] = []
     size = 0
-    for document in chain(stream, [None]):
+    for row, document in chain(stream, [(-1, None)]):
         if document is not None:
             batch.append(document)
+            rows.append(row)
             size += len(document) if isinstance(document, str) else sum(len(m["content"]) for m in document)
         if batch and (document is None or len(batch) >= BATCH_ROWS or size >= BATCH_CHARACTERS):
             encoded = []
-            for result in encoder.encode(batch):
+            for number, result in zip(rows, encoder.encode(batch), strict=True):
                 if isinstance(result, SkipRow):
                     reading.skip(str(result))
                 else:
-                    encoded.append(result)
+                    encoded.append(replace(result, row=number))
             reading.documents += len(encoded)
             yield encoded
-            batch, size = [], 0
+            batch, rows, size = [], [], 0
 
 
-def _encode(rows: Iterator[Row], form: Format, encoder: Encoder, reading: Reading) -> Iterator[Encoded]:
+def _encode(rows: Iterator[Row], form: Format, encoder: Encoder, reading: Reading, *, typed: str) -> Iterator[Encoded]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -135,4 +135,4 @@ def _encode(rows: Iterator[Row], form: Format, encoder: Encoder, reading: Readin
             said = f"tokenising {reading.source}: {reading.rows:,} rows, {tokens:,} tokens"
             progress.update(task, description=said, visible=time.monotonic() - started > PROGRESS_SECONDS)
     if not reading.documents:
-        raise ValueError(f"dataset.path={reading.source}: no row is usable; {reading}")
+        raise ValueError(f"{typed}: no row is usable; {reading}")

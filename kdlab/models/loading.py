@@ -22,18 +22,26 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of `path`, with a pad token. Where it names none, one it already has is taken (said on stderr):
     the embeddings keep their size."""
+    tokenizer = read_tokenizer(path, revision, trust_remote_code, option=option)
+    set_pad_token(tokenizer, f"{option}={path}")
+    return tokenizer
+
+
+def read_tokenizer(
+    path: str, revision: str | None = None, trust_remote_code: bool = False, *, option: str = "path"
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of `path` as it is stored. Of a hub id, only the tokenizer's files are downloaded."""
     from transformers import AutoTokenizer
 
     source = resolve(path, revision, option=option)
     if source.kind == "tiny":
         return tiny.byte_tokenizer()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source.location, revision=source.revision, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(f"{option}={path}: no usable tokenizer ({_short(error)})") from error
-    set_pad_token(tokenizer, f"{option}={path}")
     return tokenizer
 
 

@@ -80,7 +80,8 @@ def _plan_ffn(narrowing: Narrowing, config: Any, layers: nn.ModuleList, kept: li
         names = next((names for names in FFN_MODULES if _has(layers[index], (*names[0], names[1]))), None)
         if names is None or config_field is None:
             raise ValueError(
-                f"{OPTION}.ffn={ffn}: the feed-forward layers of {config.model_type} are not understood; set ffn=null"
+                f"{OPTION}.ffn={ffn}: the feed-forward layers of {config.model_type} are not understood; "
+                f"set {OPTION}.ffn=null"
             )
         inputs = [layers[index].get_submodule(name) for name in names[0]]
         output = layers[index].get_submodule(names[1])
@@ -115,7 +116,7 @@ def _plan_heads(narrowing: Narrowing, config: Any, layers: nn.ModuleList, kept: 
         if names is None:
             raise ValueError(
                 f"{OPTION}.heads={heads}: {config.model_type} ties heads and head size to its hidden size; "
-                f"set heads=null"
+                f"set {OPTION}.heads=null"
             )
         query, key, value, output = (layers[index].get_submodule(name) for name in names)
         size = _matrix(query).shape[0] // count

@@ -11,6 +11,7 @@ from torch import Tensor
 from kdlab.models import dtype as dtypes
 from kdlab.models.cut import cut
 from kdlab.models.loading import load_causal, load_tokenizer, refuse_unless_causal
+from kdlab.models.pair import named, refuse_unequal
 from kdlab.models.source import resolve
 from kdlab.models.student import CutConfig, LoraConfig, Student, StudentConfig
 
@@ -26,6 +27,7 @@ def build(
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     *,
     seed: int,
+    device: torch.device | str = "cpu",
     calibration_BT: Tensor | None = None,
 ) -> Student:
     """See `models.student.build_student`."""
@@ -34,7 +36,7 @@ def build(
     if config.from_teacher is not None and teacher is None:
         raise ValueError("student.from_teacher: there is no teacher to cut; set teacher=..., or give student.path")
     tokenizer = _tokenizer(config, teacher_tokenizer)
-    dtype = dtypes.resolve(config.dtype, "cpu")
+    dtype = dtypes.resolve(config.dtype, device)
     if config.path is not None:
         model, description = _pretrained(config, dtype)
     elif config.from_teacher is not None:
@@ -162,18 +164,14 @@ def _check_vocabularies(
         raise ValueError(f"student: its tokenizer has {len(tokenizer)} entries, its head only {mine}")
     if teacher is None or teacher_tokenizer is None:
         return
-    which = f"student.path={config.path}" if config.path else f"student.{config.origins()[0]}"
-    theirs = teacher.config.get_text_config().vocab_size
-    if tokenizer is not teacher_tokenizer and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
-        raise ValueError(
-            f"{which} and the teacher ({teacher.config._name_or_path or 'teacher.path'}) have different vocabularies "
-            f"({len(tokenizer)} and {len(teacher_tokenizer)} entries); choose two models that share a tokenizer"
-        )
-    if mine != theirs:
-        raise ValueError(
-            f"{which} predicts {mine} entries and the teacher ({teacher.config._name_or_path or 'teacher.path'}) "
-            f"{theirs}, with the same tokenizer; choose a pair with heads of one size"
-        )
+    refuse_unequal(
+        named(config),
+        teacher.config._name_or_path or "teacher.path",
+        tokenizer=tokenizer,
+        entries=mine,
+        teacher_tokenizer=teacher_tokenizer,
+        teacher_entries=teacher.config.get_text_config().vocab_size,
+    )
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PreTrainedModel:

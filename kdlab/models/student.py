@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdlab.models import dtype as dtypes
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -116,9 +117,12 @@ def build_student(
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     *,
     seed: int,
+    device: torch.device | str = "cpu",
     calibration_BT: Tensor | None = None,
 ) -> Student:
     """Make the student that `config` names, on the CPU, in train mode. The same arguments give the same weights.
+
+    `device` is where it will train: `student.dtype=auto` is what that device multiplies natively.
 
     `calibration_BT` are token ids that `from_teacher.pick=importance` judges layers on; None takes a page of the Python
     language reference. Raises ValueError when no origin is set, when a cut has no teacher, and when student and teacher
@@ -126,4 +130,6 @@ def build_student(
     """
     from kdlab.models import origins
 
-    return origins.build(config, teacher_model, teacher_tokenizer, seed=seed, calibration_BT=calibration_BT)
+    return origins.build(
+        config, teacher_model, teacher_tokenizer, seed=seed, device=device, calibration_BT=calibration_BT
+    )

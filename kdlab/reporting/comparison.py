@@ -19,12 +19,14 @@ _ABSENT = object()
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Finished runs that differ in their seed only. `intervals` is by metric of `metrics.after`."""
+    """Finished runs that differ in their seed only, one a seed. `intervals` is by metric of `metrics.after`;
+    `left_out` are the folders of runs that repeat a seed: they are no independent repeats."""
 
     label: str
     runs: list[Run]
     seeds: list[str]
     intervals: dict[str, Interval]
+    left_out: list[str]
 
 
 def settings(run: Run) -> dict[str, str]:
@@ -56,13 +58,13 @@ def setting(run: Run, option: str) -> str:
 
 
 def ranked(runs: Sequence[Run]) -> list[Run]:
-    """Finished runs by their KL after training (the perplexity where there is no teacher), then the rest as given."""
+    """Finished runs by their KL after training, then those without a teacher by their log-loss, then the rest."""
 
-    def place(run: Run) -> tuple[bool, bool, float]:
+    def place(run: Run) -> tuple[bool, bool, bool, float]:
         kl, nll = run.number("metrics", "after", "kl"), run.number("metrics", "after", "nll")
         found = kl if kl is not None else nll
         known = found is not None and not math.isnan(found)
-        return (not run.finished, not known, found if known and found is not None else 0.0)
+        return (not run.finished, not known, known and kl is None, found if known and found is not None else 0.0)
 
     return sorted(runs, key=place)
 
@@ -85,7 +87,10 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def seed_groups(runs: Sequence[Run]) -> list[Group]:
-    """Groups of two or more finished runs with the same name and the same settings but `seed`."""
+    """Groups of finished runs with the same name and settings but two or more seeds.
+
+    Of runs with the same seed the one whose folder comes first counts, whatever its results.
+    """
     members: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
     for run in runs:
         if run.finished:
@@ -94,18 +99,19 @@ def seed_groups(runs: Sequence[Run]) -> list[Group]:
     options = [option for option in varying(runs) if option != SEED]
     several = len({run.name for run in runs}) > 1
     groups = []
-    for (name, _), group in members.items():
+    for (name, _), found_runs in members.items():
+        group, left_out = _one_a_seed(found_runs)
         if len(group) < 2:
             continue
         parts = [name] if several or not options else []
         parts += [f"{option}={setting(group[0], option)}" for option in options]
-        group.sort(key=lambda run: run.number("seeds", SEED) or 0)
         found = {metric: [run.number("metrics", "after", metric) for run in group] for metric, _, _ in METRICS}
         groups.append(
             Group(
                 label=" ".join(parts),
                 runs=group,
-                seeds=[run.text("seeds", SEED) or setting(run, SEED) for run in group],
+                seeds=[_seed(run) for run in group],
+                left_out=[run.folder.name for run in left_out],
                 intervals={
                     metric: interval([value for value in values if value is not None])
                     for metric, values in found.items()
@@ -114,6 +120,28 @@ def seed_groups(runs: Sequence[Run]) -> list[Group]:
             )
         )
     return groups
+
+
+def repeats(groups: Sequence[Group]) -> str:
+    """Which runs are in no interval since they repeat a seed; "" where none is."""
+    folders = [folder for group in groups for folder in group.left_out]
+    return f"Left out, for the same seed as another run: {', '.join(folders)}." if folders else ""
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs that count, by seed, and those that repeat one of their seeds."""
+    counted: dict[str, Run] = {}
+    left_out = []
+    for run in sorted(runs, key=lambda run: str(run.folder)):
+        if _seed(run) in counted:
+            left_out.append(run)
+        else:
+            counted[_seed(run)] = run
+    return sorted(counted.values(), key=lambda run: run.number("seeds", SEED) or 0), left_out
+
+
+def _seed(run: Run) -> str:
+    return run.text("seeds", SEED) or setting(run, SEED)
 
 
 def cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdlab.reporting import details, results
-from kdlab.reporting.comparison import Group, cells, labels, ranked, seed_cells, seed_groups
+from kdlab.reporting.comparison import Group, cells, labels, ranked, repeats, seed_cells, seed_groups
 from kdlab.reporting.markup import Html, Part, fold, join, section, table, tag
-from kdlab.reporting.plots import COLOURS
+from kdlab.reporting.plots import COLOURS, drawable
 from kdlab.reporting.runs import Run
 from kdlab.reporting.style import CSS
 
@@ -55,15 +55,17 @@ def _many(given: Sequence[Run]) -> Html:
     shown = runs[:OVERLAID]
     curves = results.training_curves(shown, key="curves")
     more = f"The best {OVERLAID} of {len(runs)} runs are drawn." if len(runs) > OVERLAID else None
+    key = [_key(names[:OVERLAID]), tag("p", more, class_="soft") if more else None]
     finished = sum(run.finished for run in runs)
+    order = "the lowest KL to the teacher first"
+    if any(run.finished and run.number("metrics", "after", "kl") is None for run in runs):
+        order += ", then those without a teacher, the lowest log-loss first"
     parts = [
         tag("h1", f"{len(runs)} runs"),
-        tag("p", f"{finished} finished, {len(runs) - finished} not; the lowest KL to the teacher first", class_="soft"),
+        tag("p", f"{finished} finished, {len(runs) - finished} not; {order}", class_="soft"),
         section("Comparison", comparison(runs)),
         *([seeds(groups)] if (groups := seed_groups(runs)) else []),
-        section("Curves", _key(names[:OVERLAID]), tag("p", more, class_="soft") if more else None, curves)
-        if curves
-        else None,
+        section("Curves", *(key if drawable() else []), curves) if curves else None,
         section(
             "Each run", *(_folded(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True)))
         ),
@@ -85,7 +87,8 @@ def seeds(groups: Sequence[Group]) -> Html:
     )
     head, rows = seed_cells(groups)
     lines: list[list[Part]] = [[*row] for row in rows]
-    return section("Over seeds", tag("p", text, class_="soft"), table([*head], lines))
+    told = tag("p", f"{text} {repeats(groups)}".strip(), class_="soft")
+    return section("Over seeds", told, table([*head], lines))
 
 
 def _key(names: Sequence[str]) -> Html:

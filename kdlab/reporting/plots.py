@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -32,6 +33,11 @@ class Line:
     colour: int
     x: Sequence[float]
     y: Sequence[float]
+
+
+def drawable() -> bool:
+    """Whether matplotlib, which is optional, is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def thin(x: Sequence[float], y: Sequence[float], *, points: int = POINTS) -> tuple[list[float], list[float], int]:

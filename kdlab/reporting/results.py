@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kdlab.reporting.markup import Html, section, table, tag
 from kdlab.reporting.numbers import NONE, duration, number, percent, times
-from kdlab.reporting.plots import COLOURS, Line, bars, curves, thin, wide
+from kdlab.reporting.plots import COLOURS, Line, bars, curves, drawable, thin, wide
 from kdlab.reporting.runs import Run
 from kdlab.reporting.stages import METRICS, STAGES, Show, stage
 from kdlab.reporting.verdict import answer, kl_gap_closed, nll_gap_closed
@@ -48,7 +48,8 @@ def heldout(run: Run, *, key: str, pictures: bool = True) -> Html:
         ]
         for metric, title, show in METRICS
     ]
-    drawn = [_bars(run, metric, title, show, key=key) for metric, title, show in METRICS] if pictures else []
+    pictures = pictures and drawable()
+    drawn = [_bars(run, metric, title, show, key=key) for metric, title, show in METRICS if pictures]
     drawn = [figure for figure in drawn if figure is not None]
     return section(
         "Held-out results",
@@ -71,7 +72,9 @@ def _bars(run: Run, metric: str, title: str, show: Show, *, key: str) -> Html | 
 
 
 def training_curves(runs: Sequence[Run], *, key: str) -> Html | None:
-    """Training loss and held-out metrics over steps, one line a run in the colour of its place in `runs`."""
+    """Training loss and held-out metrics over steps, one line a run in the colour of its place in `runs`.
+
+    Where matplotlib is not installed, a line that says how to get the plots; None where there is nothing to draw."""
     assert len(runs) < COLOURS
     plots = [("loss", "training loss", "on training batches")]
     plots += [(metric, title, "on held-out data") for metric, title, _ in METRICS if metric != "nll"]
@@ -86,6 +89,8 @@ def training_curves(runs: Sequence[Run], *, key: str) -> Html | None:
                 lines.append(Line(colour=colour, x=x, y=y))
         if not lines:
             continue
+        if not drawable():
+            return tag("p", "There are no plots without matplotlib: pip install 'kdlab[report]' adds them.")
         notes = [where, *([f"each point the mean of {most} steps"] if most > 1 else [])]
         drawn = curves(lines, key=f"{key}-{column}", label=title, share=column == "top1_agreement")
         figures.append(tag("figure", Html(drawn), tag("figcaption", tag("b", title), " " + ", ".join(notes))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kdlab.reporting.comparison import cells, ranked, seed_cells, seed_groups
+from kdlab.reporting.comparison import cells, ranked, repeats, seed_cells, seed_groups
 from kdlab.reporting.numbers import number, percent
 from kdlab.reporting.runs import Run
 from kdlab.reporting.stages import METRICS, STAGES, stage
@@ -41,6 +41,8 @@ def show(runs: Sequence[Run], complaints: Sequence[str] = (), *, console: Consol
         if groups:
             head, rows = seed_cells(groups)
             console.print(_table("over seeds: mean ± 95 % interval (sd)", head, rows))
+            if repeats(groups):
+                console.print(Text(repeats(groups), style="dim"))
     for complaint in complaints:
         console.print(Text(f"not read: {complaint}", style="yellow"))
 

@@ -8,6 +8,7 @@ tokenizer's character offsets turn spans into tokens. Where a template writes th
 
 Supervised is what the assistant says and the token that ends its turn (EOS, `<|im_end|>`, ...), not the line break
 that templates put behind it. Where a template ends a conversation without such a token, EOS is appended, supervised.
+Plain text is supervised throughout and ends with EOS, else a student would never learn to stop.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ Spans = list[tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Token ids `[T]` and whether each is a target `[T]`. `chat` says it was a conversation, not plain text."""
+    """Token ids `[T]` and whether each is a target `[T]`. `chat` says it was a conversation, not plain text; `row` is
+    the row of the source that the document was made of, from 0."""
 
     input_ids: NDArray[np.int32]
     supervised: NDArray[np.bool_]
     chat: bool
+    row: int = 0
 
 
 class Encoder:
@@ -71,12 +74,18 @@ class Encoder:
         texts = [i for i, document in enumerate(documents) if isinstance(document, str)]
         if texts:
             all_ids = self._tokenise([str(documents[i]) for i in texts], special=True)["input_ids"]
-            for i, ids in zip(texts, all_ids, strict=True):
+            for i, found in zip(texts, all_ids, strict=True):
+                ids = self._ended(found)
                 results[i] = Encoded(input_ids=_ids(ids), supervised=np.ones(len(ids), bool), chat=False)
         chats = {i: document for i, document in enumerate(documents) if not isinstance(document, str)}
         if chats:
             results |= self._encode_chats(chats)
         return [results[i] for i in range(len(documents))]
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """A plain text with EOS at its end, where the tokenizer has one and did not put it there itself."""
+        end = self.tokenizer.eos_token_id
+        return ids if end is None or ids[-1:] == [end] else [*ids, end]
 
     def _encode_chats(self, chats: dict[int, Messages]) -> dict[int, Encoded | SkipRow]:
         if self._ends is None:

@@ -33,7 +33,6 @@ class Before:
     prompts: list[list[int]]
     seconds: float
     heldout_seconds: float
-    heldout_rows_per_second: float
 
 
 def measure(
@@ -80,7 +79,6 @@ def measure(
         prompts=asked,
         seconds=time.perf_counter() - began,
         heldout_seconds=heldout_seconds,
-        heldout_rows_per_second=of_student["rows"] / heldout_seconds,
     )
     write_json(path, asdict(measured))
     return measured

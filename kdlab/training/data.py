@@ -25,6 +25,8 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
         self.config = config
         self.data = data
         self.pad_id = pad_id
+        self.counted: dict[str, int] = {}
+        self._training: StepLoader | StreamLoader | None = None
 
     def loader(self, *, rank: int, world: int) -> StepLoader | StreamLoader:
         trainer, dataset = self.config.trainer, self.config.dataset
@@ -45,7 +47,8 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
 
     def train_dataloader(self) -> StepLoader | StreamLoader:
         assert self.trainer is not None
-        return self.loader(rank=self.trainer.global_rank, world=self.trainer.world_size)
+        self._training = self.loader(rank=self.trainer.global_rank, world=self.trainer.world_size)
+        return self._training
 
     def heldout(self) -> Iterable[Batch]:
         """The whole held-out split, or its first `benchmark.tokens` tokens, in the same order every time."""
@@ -53,6 +56,17 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
         return heldout_batches(
             self.data.heldout, batch_size=trainer.batch_size, pad_id=self.pad_id, tokens=benchmark.tokens
         )
+
+    @property
+    def stream_counts(self) -> dict[str, int] | None:
+        """What has been read of the stream so far: rows, examples, tokens, what was cut or skipped.
+
+        None for stored data, whose counts are the verdict's. `counted` is where a run that continues begins.
+        """
+        if isinstance(self.data.train, TokenStore):
+            return None
+        counts: dict[str, int] = getattr(self._training, "counts", {})
+        return counts or self.counted
 
     @property
     def hashes(self) -> dict[str, str]:

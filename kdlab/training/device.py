@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,29 +11,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdlab.models.dtype import resolve
+from kdlab.training.ranks import local_rank
 
 if TYPE_CHECKING:
     from kdlab.training.recipe import TrainerConfig
 
 
-def rank_of_process(config: TrainerConfig) -> int:
-    """This process's rank among those that a launcher (Lightning, torchrun, SLURM) started; 0 for a single one."""
-    if config.devices == 1:
-        return 0
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
-
-
 def choose_device(config: TrainerConfig) -> torch.device:
     """The device of this process. Raises ValueError where the accelerator asked for is not there."""
-    local = int(os.environ.get("LOCAL_RANK", 0)) if config.devices > 1 else 0
     wanted = config.accelerator
     if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         if torch.cuda.device_count() < config.devices:
             raise ValueError(f"trainer.devices={config.devices}: there are only {torch.cuda.device_count()}")
-        return torch.device("cuda", local)
+        return torch.device("cuda", local_rank(config.devices))
     if wanted in ("gpu", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
     if wanted in ("auto", "cpu"):

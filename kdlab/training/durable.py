@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -31,6 +32,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+TORCH_ON_A_FULL_DISK = ("file write failed", "unexpected pos")
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether `error`, or the one it came from, is a disk or quota that is full; torch tells it in a RuntimeError."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_ON_A_FULL_DISK):
+        return True
+    before = error.__cause__ or error.__context__
+    return before is not None and disk_is_full(before)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -46,12 +46,13 @@ def evaluating(model: Any) -> Iterator[None]:
 def heldout_metrics(
     split: SplitModel, teacher: LiveTeacher | None, batches: Iterable[Batch], *, device: torch.device
 ) -> dict[str, float]:
-    """`RowSums.result()` over all rows of all batches: per token, whatever the batches."""
-    sums = RowSums()
+    """`RowSums.result()` over all rows of all batches: per token, whatever the batches; and the `tokens` read."""
+    sums, tokens = RowSums(), 0
     with evaluating(split.model):
         for batch in batches:
             sums += measure(student_rows(split, teacher, batch.to(device)), chunk_rows=CHUNK_ROWS)
-    return sums.result()
+            tokens += batch.tokens
+    return {**sums.result(), "tokens": tokens}
 
 
 def forward_speed(split: SplitModel, batches: Iterable[Batch], *, device: torch.device) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import subprocess
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 DONE = ("finished", "stopped_early")
+KNOWN = (
+    "steps",
+    "epochs",
+    "seconds",
+    "tokens",
+    "tokens_per_second",
+    "data",
+    "models",
+    "compression_ratio",
+    "metrics",
+    "samples",
+)
+"""What a run that continues knows already from the process before."""
 PACKAGES = ("kdlab", "torch", "transformers", "datasets", "peft", "lightning", "bitsandbytes", "torchao", "numpy")
 
 
@@ -40,6 +54,10 @@ class Manifest:
     def done(self) -> bool:
         """Whether an earlier process has finished this run."""
         return self.earlier.get("status") in DONE
+
+    def carry_over(self) -> None:
+        """Keep what the process before has found out: this one continues its run, and may fail before it knows more."""
+        self.content |= copy.deepcopy({key: self.earlier[key] for key in KNOWN if key in self.earlier})
 
     def write(self) -> None:
         write_json(self.path, self.content)

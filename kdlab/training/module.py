@@ -199,4 +199,8 @@ def student_rows(split: SplitModel, teacher: LiveTeacher | None, batch: Batch) -
             signal = teacher.signal(batch, positions_N)
     hidden_BTH = split.hidden(batch)
     hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[positions_N]
+    device = hidden_NH.device.type
+    if torch.is_autocast_enabled(device):
+        # The last norm leaves float32; autocast would narrow it at the head, and the engine multiplies in this type.
+        hidden_NH = hidden_NH.to(torch.get_autocast_dtype(device))
     return Rows(student=split.project(hidden_NH), teacher=signal, labels_N=labels_N)

@@ -13,10 +13,12 @@ FREE = (
     "trainer.checkpoint",
     "trainer.loggers",
     "trainer.progress",
-    "trainer.threads",
     "trainer.workers",
 )
-"""Options, or groups of them, that may change between two starts of one run: they do not touch the weights."""
+"""Options, or groups of them, that may change between two starts of one run: no step's numbers depend on them.
+
+`trainer.threads` is not among them: it changes the order in which the processor adds up.
+"""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -33,11 +35,22 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a resolved config that must stay as they are while a run is continued."""
-    return {
-        name: value
-        for name, value in flatten(config).items()
-        if not any(name == free or name.startswith(f"{free}.") for free in FREE)
-    }
+    flat = flatten(config)
+    choosing = _choosing(flat)
+    free = [name for name in flat if any(name == group or name.startswith(f"{group}.") for group in FREE)]
+    return {name: value for name, value in flat.items() if name in choosing or name not in free}
+
+
+def _choosing(flat: Mapping[str, Any]) -> set[str]:
+    """Free options that choose among the weights of a run: which become the model, and when it stops."""
+    best = flat.get("trainer.checkpoint.final") == "best"
+    stops = any(name.startswith("trainer.early_stopping.") for name in flat)
+    names = {"trainer.checkpoint.final"}
+    if best:
+        names.add("trainer.checkpoint.monitor")
+    if best or stops:
+        names.add("benchmark.tokens")
+    return names
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

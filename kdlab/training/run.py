@@ -6,16 +6,16 @@ train(config, output_dir=Path("multirun/demo"), resolved=..., overrides=[])
 
 from __future__ import annotations
 
-import errno
 import json
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdlab.training.durable import FolderLock
+from kdlab.training.durable import FolderLock, disk_is_full
 from kdlab.training.manifest import Manifest
 from kdlab.training.options import binding, refuse_changes
+from kdlab.training.ranks import rank
 from kdlab.training.recipe import TrainConfig
 from kdlab.training.stopping import RunFailed
 
@@ -43,11 +43,7 @@ def train(config: TrainConfig, *, output_dir: Path, resolved: dict[str, Any], ov
 
 def _follows(config: TrainConfig) -> bool:
     """Whether this is not the first of several processes: the first holds the folder and writes."""
-    if config.trainer.devices == 1:
-        return False
-    from kdlab.training.device import rank_of_process
-
-    return rank_of_process(config.trainer) > 0
+    return rank(config.trainer.devices) > 0
 
 
 def _finished(manifest: Manifest, resolved: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +73,6 @@ def _work(config: TrainConfig, output_dir: Path, resolved: dict[str, Any], manif
 
 def _told(error: Exception, output_dir: Path) -> RunFailed | None:
     """A full disk in one line, wherever it was met."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and disk_is_full(error):
         return RunFailed(f"{output_dir}: {error.strerror}; make room and rerun the same command")
     return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EIO, ENOSPC
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from kdlab.models.writing import is_adapted, save_adapter, save_student
 from kdlab.training.durable import replace_folder
@@ -19,7 +22,10 @@ def save_model(model: Any, tokenizer: Any, run: Path) -> int:
 
     def student(beside: Path) -> None:
         with _without_bars():
-            save_student(model, tokenizer, beside)
+            try:
+                save_student(model, tokenizer, beside)
+            except SafetensorError as error:  # tells the system's errors in words
+                raise OSError(ENOSPC if "No space left" in str(error) else EIO, str(error)) from error
         _readable(beside)
 
     def adapter(beside: Path) -> None:

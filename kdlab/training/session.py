@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdlab.losses import LOSSES
+from kdlab.models.pair import check_pair
 from kdlab.models.student import build_student
 from kdlab.teachers.live import load_teacher
 from kdlab.training import before, trainer
 from kdlab.training.callbacks.checkpoint import BEST, find_checkpoint, read_checkpoint
 from kdlab.training.callbacks.random_state import seed_all
 from kdlab.training.data import DistillData
-from kdlab.training.device import choose_device, quiet_libraries, rank_of_process
+from kdlab.training.device import choose_device, quiet_libraries
+from kdlab.training.durable import disk_is_full
 from kdlab.training.evaluation import continuations, forward_speed
 from kdlab.training.manifest import Manifest, describe, describe_device, peak_memory
 from kdlab.training.metrics_file import MetricsFile
 from kdlab.training.module import Distiller
 from kdlab.training.options import binding, refuse_changes
+from kdlab.training.ranks import rank
 from kdlab.training.saving import save_model
 from kdlab.training.stopping import NotFinite, RunFailed
 
@@ -55,7 +58,7 @@ class Session:
     ) -> None:
         self.config, self.output_dir, self.resolved, self.manifest = config, output_dir, resolved, manifest
         self.record = manifest.content
-        self.rank = rank_of_process(config.trainer)
+        self.rank = rank(config.trainer.devices)
         self.began = False
         self._started = started
         self._earlier_seconds = float(manifest.earlier.get("seconds", {}).get("total", 0.0))
@@ -71,6 +74,8 @@ class Session:
         self.device = choose_device(config.trainer)
         self.options = binding(self.resolved)
         self.found = find_checkpoint(self.output_dir / "checkpoints", options=self.options)
+        if self.found is not None:
+            self.manifest.carry_over()
         self.record["hardware"] |= describe_device(self.device)
         self.record["loss"] = self.record["loss"] | {"name": _loss_name(config)}
         if self.found is not None:
@@ -92,13 +97,14 @@ class Session:
         from kdlab.data.dataset import build
 
         config = self.config
+        check_pair(config.student, config.teacher)
         teacher = None
         if config.teacher.source != "none":
             teacher = load_teacher(config.teacher, config.quantization, device=self.device)
         teacher_model, teacher_tokenizer = (teacher.model, teacher.tokenizer) if teacher else (None, None)
-        student = build_student(config.student, teacher_model, teacher_tokenizer, seed=config.seed)
+        student = build_student(config.student, teacher_model, teacher_tokenizer, seed=config.seed, device=self.device)
         student.model.to(self.device)
-        data = build(config.dataset, student.tokenizer, seed=config.seed)
+        data = build(config.dataset, student.tokenizer)
         self.say(str(data.verdict))
         module = DistillData(config, data, pad_id=_pad_id(student.tokenizer))
         steps_per_epoch = len(module.loader(rank=0, world=config.trainer.devices))
@@ -107,8 +113,10 @@ class Session:
             was = {f"dataset ({split})": found for split, found in self.found[1]["kdlab"]["data"].items()}
             now = {f"dataset ({split})": found for split, found in module.hashes.items()}
             refuse_changes(was, now, what="the checkpoint", where=str(self.output_dir))
+            module.counted = self.found[1]["kdlab"]["stream"] or {}
         self.record["data"] = data.verdict.as_dict()
-        self.record["tokens"]["heldout"] = data.heldout.tokens
+        if module.stream_counts is not None:
+            self.record["data"]["stream"] = module.stream_counts
         self.record["models"] = models = describe(teacher, student)
         if models["teacher"] is not None:
             self.record["compression_ratio"] = models["teacher"]["parameters"] / models["student"]["parameters"]
@@ -137,6 +145,7 @@ class Session:
             key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
         )
         self.record["metrics"] |= {"teacher": measured.teacher, "before": measured.student}
+        self.record["tokens"]["heldout"] = measured.student["tokens"]
         self.record["samples"] = [dict(sample) for sample in measured.samples]
         self.record["seconds"]["evaluate"] = measured.seconds
         self.write()
@@ -149,19 +158,28 @@ class Session:
         module = Distiller(config, loaded.student, loaded.teacher, total_steps=loaded.total_steps)
         step = self.found[1]["kdlab"]["step"] if self.found else -1
         file = MetricsFile(self.output_dir / "metrics.csv", step=step) if self.rank == 0 else None
-        callbacks = trainer.build_callbacks(
-            config,
-            loaded,
-            file,
-            folder=self.output_dir / "checkpoints",
-            options=self.options,
-            manifest=self.manifest if self.rank == 0 else None,
-        )
-        if self.found is None and measured is not None:
-            callbacks.metrics.heldout(0, measured.student, measured.heldout_seconds, measured.heldout_rows_per_second)
-        if self.found is not None and self.found[1]["kdlab"]["complete"]:
-            trainer.restore(module, callbacks, self.found[1], everything=True)
-            return module, callbacks
+        try:
+            callbacks = trainer.build_callbacks(
+                config,
+                loaded,
+                file,
+                folder=self.output_dir / "checkpoints",
+                options=self.options,
+                manifest=self.manifest if self.rank == 0 else None,
+            )
+            if self.found is None and measured is not None:
+                callbacks.metrics.heldout(0, measured.student, measured.heldout_seconds)
+            if self.found is not None and self.found[1]["kdlab"]["complete"]:
+                trainer.restore(module, callbacks, self.found[1], everything=True)
+            else:
+                self.train(loaded, module, callbacks)
+        finally:
+            if file is not None:
+                file.close()
+        return module, callbacks
+
+    def train(self, loaded: Loaded, module: Distiller, callbacks: trainer.Callbacks) -> None:
+        config = self.config
         self.say(f"training: {loaded.total_steps} steps, {loaded.steps_per_epoch} an epoch, on {self.device}")
         seed_all(config.seed + self.rank)
         try:
@@ -180,10 +198,6 @@ class Session:
                 f"{error}; {callbacks.checkpoints.last_good()}. "
                 "Lower optimizer.lr, lengthen the warm-up or use trainer.precision=32"
             ) from error
-        finally:
-            if file is not None:
-                file.close()
-        return module, callbacks
 
     def finish(self, loaded: Loaded, measured: before.Before, module: Distiller, callbacks: trainer.Callbacks) -> None:
         """Choose the weights, measure them, save them, close run.json."""
@@ -210,13 +224,18 @@ class Session:
             {**sample, "after": after} for sample, after in zip(measured.samples, written, strict=True)
         ]
         self.say(_summary("after", record["metrics"]["after"]))
+        if loaded.data.stream_counts:
+            self.say(_streamed(loaded.data.stream_counts))
         try:
             saved = save_model(loaded.student, loaded.tokenizer, self.output_dir)
             record["models"]["student"]["disk_bytes"] = saved
+            if (self.output_dir / "adapter").is_dir():
+                record["files"]["adapter"] = "adapter/"
         except OSError as error:
             raise RunFailed(
                 f"{self.output_dir / 'model'}: could not be written ({error.strerror or error}); "
-                f"{callbacks.checkpoints.last_good()}. Make room and rerun the same command"
+                f"{callbacks.checkpoints.last_good()}. "
+                f"{'Make room and rerun' if disk_is_full(error) else 'Rerun'} the same command"
             ) from error
         self.write(finished="stopped_early" if benchmark.stopped else "finished")
         self.say(f"{record['status'].replace('_', ' ')} after {record['steps']} steps: {self.output_dir / 'model'}")
@@ -244,6 +263,12 @@ def _loss_name(config: TrainConfig) -> str:
 def _pad_id(tokenizer: Any) -> int:
     found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return int(found or 0)
+
+
+def _streamed(counts: dict[str, int]) -> str:
+    """One line: `read from the stream: rows 2,048, examples 2,000, ..., skipped: <why> 48`."""
+    told = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in counts.items())
+    return f"read from the stream: {told}"
 
 
 def _summary(when: str, metrics: dict[str, float]) -> str:

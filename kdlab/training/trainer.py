@@ -64,7 +64,7 @@ def build_callbacks(
     metrics = Metrics(file, steps_per_epoch=loaded.steps_per_epoch)
     benchmark = Benchmark(config.trainer, loaded.data, metrics, ema, teacher=loaded.teacher is not None, **counts)
     checkpoints = Checkpoints(
-        folder, config.trainer.checkpoint, benchmark, metrics, options=options, data=loaded.data.hashes, **counts
+        folder, config.trainer.checkpoint, benchmark, metrics, options=options, data=loaded.data, **counts
     )
     return Callbacks(
         random_state=RandomState(),
@@ -72,7 +72,7 @@ def build_callbacks(
         metrics=metrics,
         benchmark=benchmark,
         checkpoints=checkpoints,
-        manifest=ManifestWriter(manifest, benchmark, steps_per_epoch=loaded.steps_per_epoch),
+        manifest=ManifestWriter(manifest, benchmark, loaded.data, steps_per_epoch=loaded.steps_per_epoch),
         progress=ProgressBar(total_steps=loaded.total_steps) if config.trainer.progress and file is not None else None,
     )
 

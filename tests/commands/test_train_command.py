@@ -88,6 +88,26 @@ def test_devices_started_from_outside_may_sweep(train: Recorder, monkeypatch: py
     assert main(["train", "-m", "experiment=smoke", "seed=1,2", "trainer.devices=2", "--show"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("devices", "environment", "reported"),
+    [
+        (1, {"SLURM_PROCID": "2"}, True),
+        (2, {"SLURM_PROCID": "2"}, False),
+        (2, {"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),
+        (2, {"SLURM_PROCID": "0"}, True),
+    ],
+)
+def test_the_first_process_of_a_job_reports(
+    train: Recorder, monkeypatch: pytest.MonkeyPatch, devices: int, environment: dict[str, str], reported: bool
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "experiment=smoke", f"trainer.devices={devices}"]) == 0
+    assert (train.calls[0][1] / "samples.md").exists() is reported
+
+
 def test_a_failing_job_leaves_the_others_alone(train: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(config: TrainConfig) -> None:
         if config.seed == 1:

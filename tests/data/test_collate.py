@@ -10,14 +10,14 @@ from kdlab.models.tiny import tiny_model
 from kdlab.rows import IGNORE
 
 
-def example(*ids: int, supervised: list[bool] | None = None) -> Example:
+def example(*ids: int, supervised: list[bool] | None = None, row: int | None = None) -> Example:
     mask = [True] * len(ids) if supervised is None else supervised
-    return Example(input_ids=np.array(ids, np.int32), supervised=np.array(mask, bool))
+    return Example(input_ids=np.array(ids, np.int32), supervised=np.array(mask, bool), row=row)
 
 
 def test_padding_by_hand():
     batch = padded(
-        [example(5, 6, 7, supervised=[False, False, True]), example(8, 9)], pad_id=0, longest=512, ids=[4, 2]
+        [example(5, 6, 7, supervised=[False, False, True], row=4), example(8, 9, row=2)], pad_id=0, longest=512
     )
     assert batch.input_ids_BT.tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 9, 0, 0, 0, 0, 0, 0]]
     ignored = [IGNORE] * 5
@@ -33,7 +33,10 @@ def test_the_width_never_passes_the_longest_allowed():
 
 
 def test_packing_by_hand():
-    batch = packed([[example(5, 6, 7), example(8, 9)], [example(1, 2, 3, 4)]], pad_id=0, longest=512)
+    batch = packed(
+        [[example(5, 6, 7, row=3), example(8, 9, row=0)], [example(1, 2, 3, 4, row=7)]], pad_id=0, longest=512
+    )
+    assert batch.example_ids == (3, 0, 7)
     assert batch.input_ids_BT.tolist() == [[5, 6, 7, 8, 9, 0, 0, 0], [1, 2, 3, 4, 0, 0, 0, 0]]
     assert batch.position_ids_BT.tolist() == [[0, 1, 2, 0, 1, 0, 1, 2], [0, 1, 2, 3, 0, 1, 2, 3]]
     i = IGNORE

@@ -22,7 +22,7 @@ def store(tmp_path_factory):
     for i in range(45):
         T = int(random.integers(2, 31))
         mask = np.arange(T) >= T // 2
-        documents.append(Encoded(input_ids=np.full(T, i + 1, np.int32), supervised=mask, chat=True))
+        documents.append(Encoded(input_ids=np.full(T, i + 1, np.int32), supervised=mask, chat=True, row=i))
     folder = tmp_path_factory.mktemp("store") / "a"
     write_store(folder, iter(documents), Reading(source="", format="messages", columns=[]), vocabulary=256)
     file = TokenFile(folder)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import datasets
 import pytest
 
-from kdlab.data import hub
 from kdlab.data.sources import open_source
+from kdlab.models import places
 
 ROWS = [{"text": f"row {i}"} for i in range(5)]
 
@@ -27,8 +27,8 @@ def fake_hub(monkeypatch):
         return data.to_iterable_dataset() if streaming else data
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub.threading, "Thread", Silent)
-    monkeypatch.setattr(hub, "HUB_SECONDS", 0.0)
+    monkeypatch.setattr(places.threading, "Thread", Silent)
+    monkeypatch.setattr(places, "HUB_SECONDS", 0.0)
     return asked
 
 
@@ -72,6 +72,8 @@ def test_a_hub_id_is_asked_for_with_all_its_options(fake_hub, streaming):
 def test_hub_mistakes_name_the_option(fake_hub):
     with pytest.raises(ValueError, match=r'dataset.split=tset: .*"train", "test"'):
         open_source("me/data", split="tset")
+    with pytest.raises(ValueError, match=r"^dataset.heldout_split=tset: "):
+        open_source("me/data", split="tset", split_option="dataset.heldout_split")
     with pytest.raises(ValueError, match=r"dataset.subset=wrong: .*'main'"):
         open_source("me/data", subset="wrong")
     with pytest.raises(FileNotFoundError, match=r"dataset.path=me/missing: .*does not answer .*no copy"):

@@ -36,7 +36,7 @@ def data(request, tmp_path, monkeypatch):
         max_length=16,
         cache_dir=str(tmp_path / "cache"),
     )
-    return build(config, byte_tokenizer(), seed=0)
+    return build(config, byte_tokenizer())
 
 
 def loader(data, **changes):
@@ -70,16 +70,17 @@ def test_the_first_rows_are_held_out_and_the_rest_flows(data):
         if made.state_dict()["state"]["epoch"] == 1:
             break
     expected = []
-    for row in ROWS[10:60]:
-        windows = [row["text"][i : i + 16] for i in range(0, len(row["text"]), 16)]
+    for row in [*ROWS[10:60], ROWS[-1]]:
+        tokens = [*row["text"], "<eos>"]
+        windows = [tokens[i : i + 16] for i in range(0, len(tokens), 16)]
         if len(windows[-1]) == 1 and len(windows) > 1:
-            windows[-2:] = [windows[-2][:-1], windows[-2][-1] + windows[-1]]
-        expected += windows
+            windows[-2:] = [windows[-2][:-1], windows[-2][-1:] + windows[-1]]
+        expected += ["".join(window) for window in windows]
     assert sorted(said) == sorted(expected)
     assert not {text for text in held if text[0].isdigit()} & set(said)  # the first window of each
     assert made.counts["rows"] == 52
     assert made.counts["skipped: text is empty"] == 1
-    assert made.counts["skipped: with no token to predict"] == 1  # the row "x"
+    assert made.counts["examples"] == len(expected)
     assert "streamed" in str(data.verdict)
     assert data.verdict.as_dict()["train"] is None
 
@@ -133,23 +134,55 @@ def test_rows_that_are_held_out_are_left_out_of_the_stream(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {i % 20}"}) + "\n" for i in range(60)))
     config = DatasetConfig(path=str(path), streaming=True, heldout=4, max_length=16, cache_dir=str(tmp_path))
-    data = build(config, byte_tokenizer(), seed=0)
-    steps = list(loader(data, max_steps=30))
-    assert {int(text.split()[1]) for text in texts(steps)} == set(range(4, 20))
+    data = build(config, byte_tokenizer())
+    made = loader(data, max_steps=24)
+    assert {int(text.removesuffix("<eos>").split()[1]) for text in texts(made)} == set(range(4, 20))
+    assert made.counts["skipped: that are also held out"] == 2 * 8  # repeats of 4 rows, twice, in two epochs
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_batches_name_the_rows_they_hold(data, pack):
+    made = loader(data, pack=pack, max_steps=1)
+    assert made.counts == {}
+    for batch in next(iter(made)):
+        assert len(batch.example_ids) >= len(batch.input_ids_BT)
+        decode, named = byte_tokenizer().decode, iter(batch.example_ids)
+        for b, ids in enumerate(batch.input_ids_BT):
+            if pack:
+                begins = (batch.position_ids_BT[b] == 0).nonzero().flatten().tolist()
+                parts = [ids[i:j] for i, j in zip(begins, [*begins[1:], len(ids)], strict=True) if ids[i]]
+            else:
+                parts = [ids[batch.attention_mask_BT[b].bool()]]
+            for part in parts:
+                assert decode(part[part > 0]) in ROWS[next(named)]["text"] + "<eos>"
+    assert made.counts["rows"] == 16, "the block in work counts"
+
+
+def test_a_fault_of_a_held_out_stream_names_its_own_option(tmp_path):
+    for name, line in (("rows", '{"text": "good"}'), ("held", '{"text": ""}')):
+        (tmp_path / f"{name}.jsonl").write_text(f"{line}\n" * 3)
+    config = DatasetConfig(
+        path=str(tmp_path / "rows.jsonl"),
+        heldout_path=str(tmp_path / "held.jsonl"),
+        streaming=True,
+        cache_dir=str(tmp_path),
+    )
+    with pytest.raises(ValueError, match=r"^dataset.heldout_path=.*held.jsonl: no row is usable"):
+        build(config, byte_tokenizer())
 
 
 def test_a_stream_without_a_usable_row_is_an_error(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "first"}\n' + '{"text": ""}\n' * 40)
     config = DatasetConfig(path=str(path), streaming=True, heldout=1, max_length=16, cache_dir=str(tmp_path))
-    data = build(config, byte_tokenizer(), seed=0)
+    data = build(config, byte_tokenizer())
     with pytest.raises(ValueError, match=r"no row of the stream can be trained on"):
         next(iter(loader(data)))
 
 
 def test_stored_data_gets_the_ordinary_loader(tmp_path):
     config = DatasetConfig(path="python_docs", max_length=64, cache_dir=str(tmp_path))
-    data = build(config, byte_tokenizer(), seed=0)
+    data = build(config, byte_tokenizer())
     made = open_loader(data.train, batch_size=2, pad_id=0, max_length=64)
     assert isinstance(made, StepLoader)
     assert next(iter(made))[0].input_ids_BT.dtype == torch.int64

@@ -80,7 +80,12 @@ def test_full_width_changes_nothing(name):
         ("llama", {"ffn": 49}, "student.from_teacher.ffn=49: the teacher has 48 feed-forward neurons"),
         ("llama", {"heads": 3}, "student.from_teacher.heads=3: must be a multiple of 2"),
         ("llama", {"heads": 8}, "student.from_teacher.heads=8: the teacher has 4 attention heads"),
-        ("gpt2", {"heads": 2}, "student.from_teacher.heads=2: gpt2 ties heads and head size to its hidden size"),
+        (
+            "gpt2",
+            {"heads": 2},
+            "student.from_teacher.heads=2: gpt2 ties heads and head size to its hidden size; "
+            "set student.from_teacher.heads=null",
+        ),
     ],
 )
 def test_impossible_widths_are_refused(name, config, message):

@@ -11,9 +11,10 @@ import torch
 from architectures import random_model
 from ggufs import write_gguf, write_wheel
 
-from kdlab.models import source, wheels
+from kdlab.models import places, source, wheels
 from kdlab.models.loading import load_causal, load_tokenizer
-from kdlab.models.source import cache_dir, disk_bytes, resolve
+from kdlab.models.places import cache_folder
+from kdlab.models.source import disk_bytes, resolve
 from kdlab.models.tiny import save_tiny
 from kdlab.models.wheels import Wheel
 
@@ -106,7 +107,7 @@ def test_a_broken_hub_counts_as_silent_and_its_cache_answers(hub, tmp_path):
 
 
 def test_a_hub_that_never_answers_is_left_within_seconds(monkeypatch):
-    monkeypatch.setattr(source, "HUB_SECONDS", 0.4)
+    monkeypatch.setattr(places, "HUB_SECONDS", 0.4)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()  # connections are taken, and nothing is ever said
@@ -220,7 +221,8 @@ def test_other_files_and_other_tiny_models_are_refused(tmp_path):
 
 
 def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
-    assert cache_dir() == tmp_path / "kdlab"
+    assert cache_folder() == tmp_path / "kdlab"
     monkeypatch.delenv("KDLAB_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / ".cache" / "kdlab"
+    assert cache_folder() == tmp_path / ".cache" / "kdlab"
+    assert cache_folder(str(tmp_path / "own")) == tmp_path / "own"

@@ -46,6 +46,14 @@ def test_a_cut_student():
     assert build(from_teacher=CutConfig(layers=2, ffn=100, heads=2)).description.endswith("[0, 3], ffn 100, heads 2")
 
 
+def test_dtype_auto_is_that_of_the_device_it_trains_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr("kdlab.models.dtype.native_bfloat16", lambda device: not asked.append(device.type))
+    config = StudentConfig(from_teacher=CutConfig(layers=1), dtype="auto")
+    student = build_student(config, TEACHER, TOKENIZER, seed=0, device="cuda")
+    assert (student.model.dtype, student.model.device.type, asked) == (torch.bfloat16, "cpu", ["cuda"])
+
+
 def test_importance_needs_no_tokens_from_the_caller():
     first = build(from_teacher=CutConfig(layers=2, pick="importance")).description
     assert first == build(from_teacher=CutConfig(layers=2, pick="importance")).description

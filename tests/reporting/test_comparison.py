@@ -6,13 +6,20 @@ import statistics
 
 import pytest
 
-from kdlab.reporting.comparison import cells, labels, ranked, seed_cells, seed_groups, setting, varying
+from kdlab.reporting.comparison import cells, labels, ranked, repeats, seed_cells, seed_groups, setting, varying
 from kdlab.reporting.runs import Run, read
 
 
 @pytest.fixture
 def run(write_run):
-    def make(*overrides: str, name: str = "quick", kl: float = 2.0, seed: int = 0, status: str = "finished") -> Run:
+    def make(
+        *overrides: str,
+        name: str = "quick",
+        kl: float = 2.0,
+        seed: int = 0,
+        status: str = "finished",
+        after: dict[str, float] | None = None,
+    ) -> Run:
         folder = f"{name}/{','.join(overrides) or 'default'},{status}"
         changes = {
             "name": name,
@@ -21,6 +28,9 @@ def run(write_run):
             "seeds.seed": seed,
             "status": status,
         }
+        if after is not None:
+            changes |= {"metrics.after": after}
+            del changes["metrics.after.kl"]
         return read(write_run(folder, changes) / "run.json")
 
     return make
@@ -51,6 +61,20 @@ def test_every_run_has_a_label_of_its_own(run) -> None:
 def test_the_lowest_kl_comes_first_and_the_unfinished_last(run) -> None:
     runs = [run("a=1", kl=3.0), run("a=2", kl=1.0, status="failed"), run("a=3", kl=float("nan")), run("a=4", kl=2.0)]
     assert [one.overrides[-1] for one in ranked(runs)] == ["a=4", "a=1", "a=3", "a=2"]
+
+
+def test_log_losses_are_not_ranked_among_divergences(run) -> None:
+    runs = [run("a=1", after={"nll": 0.5}), run("a=2", kl=3.0), run("a=3", after={"nll": 0.2}), run("a=4", kl=1.0)]
+    assert [one.overrides[-1] for one in ranked(runs)] == ["a=4", "a=2", "a=3", "a=1"]
+
+
+def test_a_seed_counts_once_and_alone_makes_no_interval(run) -> None:
+    runs = [run(kl=2.0), run("seed=0", kl=9.0)]
+    assert seed_groups(runs) == []
+    (group,) = seed_groups([*runs, run("seed=1", kl=3.0, seed=1)])
+    assert (group.seeds, len(group.runs), group.intervals["kl"].n) == (["0", "1"], 2, 2)
+    assert group.intervals["kl"].mean == pytest.approx(2.5)
+    assert repeats([group]) == "Left out, for the same seed as another run: seed=0,finished."
 
 
 def test_seeds_are_grouped_and_other_settings_are_not(run) -> None:

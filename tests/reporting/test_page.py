@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -189,3 +190,14 @@ def test_wide_bars_say_their_scale_and_shares_stay_linear(write_run, tmp_path: P
     text = look(write_page([folder], tmp_path / "r.html")).text
     assert "perplexity (log scale)" in text
     assert "top-1 agreement (log scale)" not in text
+
+
+def test_without_matplotlib_the_page_says_how_to_get_the_plots(write_run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    one = look(write_page([write_run("runs/a")], tmp_path / "one.html"))
+    write_run("runs/b", {"overrides": ["seed=1"], "seeds.seed": 1})
+    many = look(write_page([tmp_path / "runs"], tmp_path / "many.html"))
+    for page in (one, many):
+        assert page.text.count("pip install 'kdlab[report]'") == 1
+        assert "svg" not in page.elements
+        assert "Held-out results" in page.text

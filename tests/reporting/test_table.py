@@ -32,7 +32,8 @@ def test_one_run(write_run, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_many_runs_and_an_unreadable_one(write_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
-        write_run(f"s/{seed}", {"overrides": ["x=[bold]", f"seed={seed}"], "metrics.after.kl": 2.0 + seed})
+        changes = {"overrides": ["x=[bold]", f"seed={seed}"], "seeds.seed": seed, "metrics.after.kl": 2.0 + seed}
+        write_run(f"s/{seed}", changes)
     write_run("s/2", {"overrides": ["x=[/]", "seed=0"], "status": "running", "metrics.after": None})
     (tmp_path / "s" / "3").mkdir()
     (tmp_path / "s" / "3" / "run.json").write_text("[]")

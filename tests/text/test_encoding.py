@@ -91,7 +91,7 @@ def test_the_plain_template_begins_with_bos_only_where_the_tokenizer_does():
     encoder = Encoder(with_bos)
     chat, text = encoder.encode([TURNS[:2], "plain"])
     assert spell(encoder, chat) == "<bos>### Instruction:\nHi\n\n### Response:\n[Yo<eos>]"
-    assert spell(encoder, text) == "[<bos>plain]"
+    assert spell(encoder, text) == "[<bos>plain<eos>]"
 
 
 def test_a_chat_template_with_bos_gets_no_second_one():
@@ -158,13 +158,28 @@ def test_no_eos_token_is_an_error():
         Encoder(without).encode([TURNS])
 
 
-def test_plain_text_is_supervised_throughout():
+def test_plain_text_is_supervised_throughout_and_ends():
     encoder = Encoder(tokenizer(CHATML))
     first, chat, last = encoder.encode(["one", TURNS, "two"])
-    assert spell(encoder, first) == "[one]"
-    assert spell(encoder, last) == "[two]"
+    assert spell(encoder, first) == "[one<eos>]"
+    assert spell(encoder, last) == "[two<eos>]"
     assert isinstance(chat, Encoded)
     assert chat.chat
+
+
+def test_plain_text_gets_no_second_end_and_none_where_the_tokenizer_has_none():
+    from tokenizers import processors
+
+    ending, without = byte_tokenizer(), byte_tokenizer()
+    ending.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", ending.eos_token_id)]
+    )
+    without.eos_token = None
+    for chosen, expected in ((ending, "[one<eos>]"), (without, "[one]")):
+        encoder = Encoder(chosen)
+        assert spell(encoder, encoder.encode(["one"])[0]) == expected
+    encoder = Encoder(byte_tokenizer())
+    assert spell(encoder, encoder.encode(["one<eos>"])[0]) == "[one<eos>]"
 
 
 def test_without_offsets_the_mask_is_the_same():

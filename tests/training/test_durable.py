@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.training.durable import FolderLock, read_json, replace_folder, write_atomically, write_json
+from kdlab.training.durable import FolderLock, disk_is_full, read_json, replace_folder, write_atomically, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -96,3 +97,15 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     finally:
         child.kill()
         child.join()
+
+
+def test_a_full_disk_is_told_from_other_errors():
+    assert disk_is_full(OSError(errno.ENOSPC, "No space left on device"))
+    assert disk_is_full(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert disk_is_full(RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"))
+    assert disk_is_full(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"))
+    assert not disk_is_full(OSError(errno.EACCES, "Permission denied"))
+    assert not disk_is_full(RuntimeError("CUDA error: out of memory"))
+    caused = RuntimeError("something else")
+    caused.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert disk_is_full(caused)

@@ -57,7 +57,7 @@ def test_measuring_leaves_mode_gradients_and_random_numbers_alone():
     ids = torch.randint(3, 200, (2, 9))
     state = torch.get_rng_state()
     metrics = heldout_metrics(split, None, [Batch(input_ids_BT=ids, labels_BT=ids)], device=CPU)
-    assert metrics["rows"] == 16
+    assert (metrics["rows"], metrics["tokens"]) == (16, 18)
     assert split.model.training
     assert all(parameter.grad is None for parameter in split.model.parameters())
     assert torch.equal(state, torch.get_rng_state())

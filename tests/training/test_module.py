@@ -17,11 +17,13 @@ from torch.nn.functional import nll_loss, pad
 
 from kdlab.batch import Batch
 from kdlab.losses import LOSSES
+from kdlab.losses.engine import row_loss
+from kdlab.models.head import SplitModel
 from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.rows import IGNORE
 from kdlab.teachers.live import LiveTeacher
 from kdlab.training.device import quiet_libraries
-from kdlab.training.module import Distiller
+from kdlab.training.module import Distiller, student_rows
 from kdlab.training.optimizers import SGD
 from kdlab.training.run import train
 
@@ -125,6 +127,26 @@ def test_gradient_checkpointing_changes_no_gradient(job):
     assert module.student.is_activation_checkpointing
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-9, atol=1e-14)
+
+
+def test_mixed_precision_reaches_the_head_and_stays_near_float32():
+    loss, step = LOSSES["forward_kl"](temperature=2.0, hard_weight=0.3), batch(examples())
+    taught = LiveTeacher(tiny_model("llama", seed=1), byte_tokenizer(), description="tiny")
+    values, gradients = [], []
+    for narrow in (False, True):
+        student = tiny_model("llama", seed=2)
+        split = SplitModel(student)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+            rows = student_rows(split, taught, step)
+        assert rows.student.hidden_NH.dtype == (torch.bfloat16 if narrow else torch.float32)
+        assert rows.teacher.hidden_NH.dtype == torch.float32
+        out = row_loss(loss, rows, count=len(rows)).loss
+        out.backward()
+        values.append(out.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in student.parameters()]))
+    exact, mixed = gradients
+    assert values[1] == pytest.approx(values[0], rel=0.005)
+    assert (mixed - exact).norm() <= 0.03 * exact.norm()
 
 
 def test_a_step_without_a_supervised_row_changes_nothing(job):

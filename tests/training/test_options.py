@@ -24,6 +24,30 @@ def test_options_that_do_not_touch_the_weights_are_free():
     assert binding(changed) == binding(CONFIG)
 
 
+def test_threads_change_the_order_of_sums_and_are_binding():
+    one, two = ({"trainer": {"threads": n}} for n in (1, 2))
+    assert differences(binding(one), binding(two)) == ["trainer.threads=2 (was 1)"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "free"),
+    [
+        ({"checkpoint": {"final": "last"}, "early_stopping": None}, True),
+        ({"checkpoint": {"final": "best"}, "early_stopping": None}, False),
+        ({"checkpoint": {"final": "last"}, "early_stopping": {"patience": 3}}, False),
+    ],
+)
+def test_what_is_measured_is_free_unless_it_chooses_the_weights(trainer, free):
+    few, many = ({"trainer": trainer, "benchmark": {"tokens": n, "speed": n > 1}} for n in (1, 2))
+    changed = differences(binding(few), binding(many))
+    assert changed == ([] if free else ["benchmark.tokens=2 (was 1)"])
+
+
+def test_which_weights_become_the_model_is_binding():
+    last, best = ({"trainer": {"checkpoint": {"final": f, "every_steps": 1}}} for f in ("last", "best"))
+    assert differences(binding(last), binding(best)) == ["trainer.checkpoint.final=best (was last)"]
+
+
 def test_the_others_are_named_with_both_values():
     changed = {**CONFIG, "optimizer": {"lr": 0.2}, "student": {"lora": {"r": 8}, "architecture": {}}}
     found = differences(binding(CONFIG), binding(changed))

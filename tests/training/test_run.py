@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from kdlab.data.dataset import build
+from kdlab.data.dataset import DatasetConfig, build
 from kdlab.losses import LOSSES
-from kdlab.models.student import CutConfig, LoraConfig, StudentConfig
+from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.teachers.live import TeacherConfig
-from kdlab.training.metrics_file import CLOCK
+from kdlab.training.metrics_file import CLOCK, MetricsFile
 from kdlab.training.optimizers import SGD, AdamW8bit
-from kdlab.training.recipe import CheckpointConfig, EarlyStoppingConfig
+from kdlab.training.recipe import BenchmarkConfig, CheckpointConfig, EarlyStoppingConfig
 
 
 def rows(folder):
@@ -56,6 +56,8 @@ def test_what_a_run_leaves_behind(job, start, tmp_path, capsys):
     assert record["tokens"]["supervised"] == sum(int(row["rows"]) for row in trained)
     heldout = [row for row in table if row["phase"] == "heldout"]
     assert [int(row["step"]) for row in heldout] == [0, 4, 8]
+    assert {int(row["tokens"]) for row in heldout} == {record["tokens"]["heldout"]}
+    assert record["tokens"]["heldout"] == record["data"]["heldout"]["tokens"]
     assert float(heldout[0]["kl"]) == record["metrics"]["before"]["kl"]
     assert float(heldout[2]["kl"]) == record["metrics"]["after"]["kl"]
 
@@ -74,7 +76,7 @@ def test_the_model_is_plain_and_as_good_as_it_says(job, start, tmp_path):
 
     student, teacher = AutoModelForCausalLM.from_pretrained(tmp_path / "model"), tiny_model("llama")
     nll = kl = agreed = count = 0.0
-    store = build(config.dataset, byte_tokenizer(), seed=0).heldout
+    store = build(config.dataset, byte_tokenizer()).heldout
     for i in range(len(store)):
         ids = torch.from_numpy(store[i].input_ids.astype("int64"))[None]
         with torch.no_grad():
@@ -162,6 +164,64 @@ def test_a_checkpoint_holds_what_is_trained_and_nothing_else(job, start, tmp_pat
     assert not (tmp_path / "lightning_logs").exists()
     assert weights(tmp_path)  # merged: reads without peft
     assert not any("lora" in name for name in weights(tmp_path))
+
+
+def test_the_adapter_alone_is_the_model_once_it_is_put_on_its_base(job, start, tmp_path):
+    from peft import PeftModel
+
+    config = job(student=LORA, max_steps=3)
+    record = start(config, tmp_path)
+    assert record["files"]["adapter"] == "adapter/"
+    teacher = tiny_model("llama")
+    base = build_student(StudentConfig(from_teacher=CutConfig(layers=1)), teacher, byte_tokenizer(), seed=config.seed)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        untrained = base.model.eval()(ids).logits
+        adapted = PeftModel.from_pretrained(base.model, tmp_path / "adapter").eval()(ids).logits
+        whole = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()(ids).logits
+    torch.testing.assert_close(adapted, whole, rtol=1e-4, atol=1e-5)
+    assert (whole - untrained).abs().max() > 1e-4
+    start(job(max_steps=1), tmp_path / "plain")
+    assert "adapter" not in json.loads((tmp_path / "plain" / "run.json").read_text())["files"]
+
+
+def test_a_stream_says_what_it_skipped(job, start, kill_after, tmp_path, capsys):
+    lines = [{"text": "" if i % 10 == 9 else f"{i} abcdefgh"} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = job(max_steps=9, evaluate_every=8)
+    config.dataset = DatasetConfig(path=str(tmp_path / "rows.jsonl"), max_length=64, streaming=True, heldout=3)
+    whole = start(config, tmp_path / "whole")
+    # 27 rows, 3 of them empty, are 6 steps of 4; the stream is read twice
+    counts = whole["data"]["stream"]
+    assert (counts["rows"], counts["examples"], sum(n for why, n in counts.items() if "skipped" in why)) == (54, 48, 6)
+    assert "read from the stream: rows 54, examples 48" in capsys.readouterr().out
+    with kill_after(9):
+        start(config, tmp_path / "killed")
+    assert start(config, tmp_path / "killed")["data"] == whole["data"]
+    with kill_after(11):
+        start(config, tmp_path / "late")
+    assert start(config, tmp_path / "late")["data"] == whole["data"]
+
+
+def test_only_the_tokens_that_were_measured_are_counted(job, start, tmp_path):
+    config = job(max_steps=1, benchmark=BenchmarkConfig(tokens=40, samples=0, speed=False))
+    record = start(config, tmp_path)
+    assert 0 < record["tokens"]["heldout"] < record["data"]["heldout"]["tokens"]
+    with (tmp_path / "metrics.csv").open() as file:
+        (first, *_) = csv.DictReader(file)
+    assert int(first["tokens"]) == record["tokens"]["heldout"]
+    assert float(first["tokens_per_second"]) == pytest.approx(int(first["tokens"]) / float(first["seconds"]))
+
+
+def test_resuming_a_finished_training_leaves_no_file_open(job, start, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("kdlab.training.session.save_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            start(job(max_steps=2), tmp_path)
+    closed, close = [], MetricsFile.close
+    monkeypatch.setattr(MetricsFile, "close", lambda self: (closed.append(self.path), close(self))[1])
+    assert start(job(max_steps=2), tmp_path)["status"] == "finished"
+    assert closed == [tmp_path / "metrics.csv"]
 
 
 def test_the_average_is_what_is_evaluated_and_saved(job, start, tmp_path):

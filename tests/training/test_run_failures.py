@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from kdlab.training.callbacks.checkpoint import AtomicCheckpointIO
 from kdlab.training.metrics_file import CLOCK
@@ -86,6 +87,35 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_a_clear_line(job, start, tmp
     assert rows(tmp_path / "full") == rows(tmp_path / "whole")
 
 
+def test_a_checkpoint_that_fails_for_another_reason_asks_for_no_room(job, start, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(ValueError, match=r"^step 2: .*illegal memory access.*no earlier checkpoint\. Rerun the same"):
+        start(job(), tmp_path)
+
+
+def test_a_run_that_fails_while_it_loads_keeps_what_was_known(job, start, kill_after, tmp_path, monkeypatch):
+    with kill_after(7):  # after the evaluation of step 3
+        start(job(), tmp_path)
+    known = json.loads((tmp_path / "run.json").read_text())
+    assert known["steps"] == 3
+
+    def broken(*_, **__):
+        raise ValueError("teacher.path=gone: no such model")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kdlab.training.session.load_teacher", broken)
+        with pytest.raises(ValueError, match="no such model"):
+            start(job(), tmp_path)
+    failed = json.loads((tmp_path / "run.json").read_text())
+    assert (failed["status"], failed["error"]) == ("failed", "teacher.path=gone: no such model")
+    for key in ("steps", "tokens", "metrics", "samples", "models", "data", "compression_ratio"):
+        assert failed[key] == known[key]
+    assert failed["metrics"]["after"]["kl"] > 0
+
+
 def test_a_disk_that_fills_while_the_model_is_written(job, start, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -130,3 +160,14 @@ def test_lightning_reads_the_checkpoint_that_was_checked(tmp_path):
     files.loaded = (tmp_path / "last.ckpt", {"kdlab": {"step": 2}})
     assert files.load_checkpoint(tmp_path / "last.ckpt")["kdlab"]["step"] == 2
     assert files.load_checkpoint(tmp_path / "last.ckpt")["kdlab"]["step"] == 1
+
+
+def test_a_disk_that_fills_told_in_the_words_of_safetensors(job, start, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kdlab.training.saving.save_student", full)
+        with pytest.raises(ValueError, match=r"model: could not be written \(.*No space left.*Make room and rerun"):
+            start(job(), tmp_path)
+    assert start(job(), tmp_path)["status"] == "finished"

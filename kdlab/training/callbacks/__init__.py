@@ -1,1 +1,1 @@
-"""."""
+"""What happens at the end of a step besides the step itself: rows, evaluation, checkpoints, run.json, progress."""

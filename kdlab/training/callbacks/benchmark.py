@@ -70,7 +70,7 @@ class Benchmark(Callback):  # type: ignore[misc]
             found = heldout_metrics(module.split, module.teacher, self.data.heldout(), device=module.device)
         seconds = time.perf_counter() - began
         self.seconds += seconds
-        self.metrics.heldout(step, found, seconds, found["rows"] / seconds)
+        self.metrics.heldout(step, found, seconds)
         self.latest, self.latest_step = found, step
         monitor = self.config.checkpoint.monitor
         old = self.monitored(monitor, self.best) if self.best else None

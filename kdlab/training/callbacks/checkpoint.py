@@ -19,13 +19,14 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
 
-from kdlab.training.durable import write_atomically
+from kdlab.training.durable import disk_is_full, write_atomically
 from kdlab.training.options import refuse_changes
 from kdlab.training.stopping import RunFailed
 
 if TYPE_CHECKING:
     from kdlab.training.callbacks.benchmark import Benchmark
     from kdlab.training.callbacks.metrics import Metrics
+    from kdlab.training.data import DistillData
     from kdlab.training.recipe import CheckpointConfig
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -111,7 +112,7 @@ def _link(source: Path, target: Path) -> None:
 class Checkpoints(Callback):  # type: ignore[misc]
     """Writes `last.ckpt` by the rules, at a new best (then `best.ckpt` too) and after the last step.
 
-    `options` (of `options.binding`) and `data` (content hashes) are stored, to refuse a run that changed them.
+    `options` (of `options.binding`) and the content hashes of `data` are stored, to refuse a run that changed them.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
         metrics: Metrics,
         *,
         options: dict[str, Any],
-        data: dict[str, str],
+        data: DistillData,
         total_steps: int,
         steps_per_epoch: int,
     ) -> None:
@@ -167,7 +168,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunFailed(
                 f"step {trainer.global_step}: the checkpoint could not be written to {self.folder} ({reason}); "
-                f"{self.last_good()}. Make room and rerun the same command"
+                f"{self.last_good()}. {'Make room and rerun' if disk_is_full(error) else 'Rerun'} the same command"
             ) from error
         self.last_step, self.last_path = trainer.global_step, self.folder / LAST
         self._saved_at = time.monotonic()
@@ -185,5 +186,6 @@ class Checkpoints(Callback):  # type: ignore[misc]
             "best_step": self.benchmark.best_step if self.rules.best else 0,
             "complete": trainer.global_step == self.total_steps or self.benchmark.stopped,
             "options": json.dumps(self.options),
-            "data": self.data,
+            "data": self.data.hashes,
+            "stream": self.data.stream_counts,
         }

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 
 if TYPE_CHECKING:
     from kdlab.training.callbacks.benchmark import Benchmark
+    from kdlab.training.data import DistillData
     from kdlab.training.manifest import Manifest
     from kdlab.training.module import Distiller
 
@@ -18,8 +19,10 @@ EVERY_SECONDS = 30.0
 class ManifestWriter(Callback):  # type: ignore[misc]
     """Steps, tokens and seconds into the manifest (None: write nothing) after every evaluation and now and then."""
 
-    def __init__(self, manifest: Manifest | None, benchmark: Benchmark, *, steps_per_epoch: int) -> None:
-        self.manifest, self.benchmark, self.steps_per_epoch = manifest, benchmark, steps_per_epoch
+    def __init__(
+        self, manifest: Manifest | None, benchmark: Benchmark, data: DistillData, *, steps_per_epoch: int
+    ) -> None:
+        self.manifest, self.benchmark, self.data, self.steps_per_epoch = manifest, benchmark, data, steps_per_epoch
         self._written = time.monotonic()
         self._evaluated_before = 0.0
 
@@ -45,5 +48,7 @@ class ManifestWriter(Callback):  # type: ignore[misc]
             "evaluate": evaluated_before + self.benchmark.seconds,
         }
         content["tokens_per_second"] = progress.tokens / progress.seconds if progress.seconds else None
+        if self.data.stream_counts is not None:
+            content["data"]["stream"] = self.data.stream_counts
         if self.benchmark.latest:
             content["metrics"]["after"] = {**self.benchmark.latest, "tokens_per_second": None}

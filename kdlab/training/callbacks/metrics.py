@@ -31,12 +31,12 @@ class Metrics(Callback):  # type: ignore[misc]
         row["tokens_per_second"] = result.tokens / result.seconds
         self.write(trainer.global_step, "train", row)
 
-    def heldout(self, step: int, metrics: dict[str, float], seconds: float, tokens_per_second: float | None) -> None:
-        """An evaluation; metrics that have no column (the teacher's own) are in run.json."""
+    def heldout(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        """An evaluation that took `seconds`; metrics that have no column (the teacher's own) are in run.json."""
         row: dict[str, Value] = {
-            k: metrics[k] for k in ("rows", "nll", "perplexity", "kl", "top1_agreement") if k in metrics
+            k: metrics[k] for k in ("rows", "tokens", "nll", "perplexity", "kl", "top1_agreement") if k in metrics
         }
-        self.write(step, "heldout", {**row, "seconds": seconds, "tokens_per_second": tokens_per_second})
+        self.write(step, "heldout", {**row, "seconds": seconds, "tokens_per_second": metrics["tokens"] / seconds})
 
     def write(self, step: int, phase: str, row: dict[str, Value]) -> None:
         if self.file is not None:

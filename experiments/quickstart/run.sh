@@ -1,0 +1,1 @@
+kdlab train -m experiment=quickstart seed=0,1,2
