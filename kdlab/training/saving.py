@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from errno import EIO, ENOSPC
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from kdlab.models.progress import bars_on_terminals_only
 from kdlab.models.writing import is_adapted, save_adapter, save_student
 from kdlab.training.durable import replace_folder
 
@@ -21,7 +20,7 @@ def save_model(model: Any, tokenizer: Any, run: Path) -> int:
     """
 
     def student(beside: Path) -> None:
-        with _without_bars():
+        with bars_on_terminals_only():
             try:
                 save_student(model, tokenizer, beside)
             except SafetensorError as error:  # tells the system's errors in words
@@ -43,16 +42,3 @@ def _readable(folder: Path) -> None:
     mode = next(folder.glob("*config.json")).stat().st_mode
     for file in folder.glob("*.safetensors"):
         file.chmod(mode)
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
