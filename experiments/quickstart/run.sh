@@ -1,1 +1,1 @@
-kdlab train -m experiment=quickstart seed=0,1,2
+kdlab train -m experiment=quickstart seed=0,1
