@@ -49,12 +49,12 @@ def kdlab_loss(teacher: Any, student: Any, *, compiled: bool) -> Callable[[Any],
     from kdlab.losses import LOSSES
     from kdlab.losses.engine import row_loss
     from kdlab.models.head import SplitModel
-    from kdlab.training.module import student_rows
+    from kdlab.training.pair import ModelPair
 
-    split, chosen = SplitModel(student), LOSSES["forward_kl"](compile=compiled)
+    pair, chosen = ModelPair(split=SplitModel(student), teacher=teacher), LOSSES["forward_kl"](compile=compiled)
 
     def run(batch: Any) -> Any:
-        rows = student_rows(split, teacher, batch)
+        rows = pair.rows(batch)
         return row_loss(chosen, rows, count=len(rows)).loss
 
     return run

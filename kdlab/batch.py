@@ -22,6 +22,12 @@ class Batch:
     `rows.supervised`). A packed batch has `position_ids_BT`, restarting at 0 at every document, and no attention mask:
     the models tell documents apart by the restarts. `example_ids` name the examples for error messages.
     `padding` counts a packed batch's positions behind the last document of a row, which no attention mask tells.
+
+    `shift` is False where position t predicts label t: a seq2seq batch, whose `input_ids_BT` and mask are the
+    encoder's `[B, S]` and whose `labels_BT` are the decoder's `[B, T]` (its inputs are made from them).
+
+    Where the teacher has a tokenizer of its own, `teacher` is the same examples as that tokenizer reads them, and
+    `starts_BT`, `ends_BT` tell where in the bytes of the text each token of `labels_BT` lies (-1: nowhere).
     """
 
     input_ids_BT: Tensor
@@ -30,6 +36,10 @@ class Batch:
     position_ids_BT: Tensor | None = None
     example_ids: tuple[int, ...] = ()
     padding: int = 0
+    shift: bool = True
+    starts_BT: Tensor | None = None
+    ends_BT: Tensor | None = None
+    teacher: Batch | None = None
 
     def model_inputs(self) -> dict[str, Tensor]:
         """Keyword arguments for a transformers model's body."""
@@ -43,20 +53,24 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in moved.items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor | Batch):
                 moved[name] = value.to(device)
         return replace(self, **moved)
 
     @property
     def tokens(self) -> int:
-        """Positions that are not padding."""
+        """Positions that are not padding; of a seq2seq batch, the encoder's and the supervised ones."""
+        if not self.shift:
+            assert self.attention_mask_BT is not None
+            return int(self.attention_mask_BT.sum()) + self.rows
         if self.attention_mask_BT is not None:
             return int(self.attention_mask_BT.sum())
         return self.input_ids_BT.numel() - self.padding
 
-    def rows(self, *, shift: bool = True) -> int:
+    @property
+    def rows(self) -> int:
         """Supervised predictions in this batch; with `shift` the first column predicts nothing."""
-        labels_BT = self.labels_BT[:, 1:] if shift else self.labels_BT
+        labels_BT = self.labels_BT[:, 1:] if self.shift else self.labels_BT
         return int((labels_BT != IGNORE).sum())
 
 

@@ -3,12 +3,13 @@
 A row is one prediction: a class decision, or one supervised token. Shift, mask and teacher alignment happen here,
 once; every loss and every metric sees `Rows` and nothing else.
 
-Shape letters: B batch, T time, N rows, V vocabulary or classes, H hidden.
+Shape letters: B batch, T time, N rows of the student, M rows of a teacher with another tokenizer, V vocabulary or
+classes, H hidden.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,6 +76,9 @@ class Rows:
     student: Side
     teacher: Signal | None
     labels_N: Tensor
+    teacher_rest: Signal | None = None
+    student_rest: Side | None = None
+    """What `cut` took off either side: entries that the other does not have. Metrics say how much mass they hold."""
 
     def __post_init__(self) -> None:
         assert self.labels_N.ndim == 1
@@ -89,6 +93,47 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels_N)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRows:
+    """Predictions of two models with tokenizers of their own, over the same text: N of the student, M of the teacher.
+
+    A span is a stretch of bytes that begins and ends at a token of either. `student_span_N` and `teacher_span_M` number
+    the span that each row's label lies in, from 0 to spans - 1 and rising; -1 where a label is in none (a template's
+    own tokens, the first token of a text, a character cut apart by the end of the example). Every span has rows on
+    both sides, and before its first row both models have read the same bytes.
+    """
+
+    student: Side
+    teacher: Signal
+    labels_N: Tensor
+    teacher_labels_M: Tensor
+    student_span_N: Tensor
+    teacher_span_M: Tensor
+    spans: int
+
+    def __post_init__(self) -> None:
+        assert len(self.student) == len(self.labels_N) == len(self.student_span_N)
+        assert len(self.teacher) == len(self.teacher_labels_M) == len(self.teacher_span_M)
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+def cut(side: Side, entries: int) -> tuple[Side, Side | None]:
+    """The first `entries` of a side's vocabulary, and the rest of it (None where there is none). Views, with graph."""
+    assert 0 < entries <= side.vocabulary
+    if entries == side.vocabulary:
+        return side, None
+    return _part(side, slice(0, entries)), _part(side, slice(entries, None))
+
+
+def _part(side: Side, entries: slice) -> Side:
+    if isinstance(side, Dense):
+        return Dense(logits_NV=side.logits_NV[:, entries])
+    bias_V = None if side.bias_V is None else side.bias_V[entries]
+    return replace(side, weight_VH=side.weight_VH[entries], bias_V=bias_V)
 
 
 def supervised(labels_BT: Tensor, *, shift: bool) -> tuple[Tensor, Tensor]:

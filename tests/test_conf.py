@@ -13,7 +13,7 @@ from kdlab.config.compose import Composer
 from kdlab.config.loading import load_with
 from kdlab.config.options import conf_dir, group_files
 from kdlab.config.rules import check_model
-from kdlab.losses import LOSSES
+from kdlab.losses import ALL_LOSSES
 from kdlab.models.student import StudentConfig
 from kdlab.teachers.live import TeacherConfig
 from kdlab.training.optimizers import OPTIMIZERS
@@ -25,7 +25,7 @@ NO_NEXT_TOKEN = re.compile(r"bert|t5")
 OWN = {"none", "tiny", "pretrained", "cut", "cut_ends", "cut_to_one", "scratch"}
 """Options of teacher and student that are no model of the hub."""
 MODELS = sorted({*GROUPS["teacher"], *GROUPS["student"]} - OWN)
-ONE_EACH = ("loss", "dataset", "optimizer", "scheduler", "trainer", "quantization", "benchmark", "cluster")
+ONE_EACH = ("loss", "inner", "dataset", "optimizer", "scheduler", "trainer", "quantization", "benchmark", "cluster")
 """Groups whose options go with any of each other's: tried together, to save time."""
 
 
@@ -46,7 +46,7 @@ def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPa
     if chosen["dataset"] == "local":
         overrides.append("dataset.path=python_docs")
     loaded = load_with(composer, [*overrides, "trainer.max_steps=1"])
-    assert type(loaded.config.loss) is LOSSES[chosen["loss"]]
+    assert type(loaded.config.loss) is ALL_LOSSES[chosen["loss"]]
     assert type(loaded.config.optimizer) is OPTIMIZERS[chosen["optimizer"]]
     assert loaded.config.scheduler.kind == chosen["scheduler"]
     assert loaded.config.quantization.kind == chosen["quantization"]
@@ -87,7 +87,7 @@ def test_a_model_is_a_hub_id_with_its_revision(option: str) -> None:
 
 
 def test_options_and_tables_agree() -> None:
-    assert GROUPS["loss"] == sorted(LOSSES)
+    assert GROUPS["loss"] == sorted(ALL_LOSSES)
     assert GROUPS["optimizer"] == sorted(OPTIMIZERS)
 
 

@@ -95,7 +95,7 @@ def test_interpolations_resolve(composer: Composer) -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("loss.temprature=2", ["loss.temprature=2", "Did you mean temperature?"]),
+        ("loss.temprature=2", ["loss.temprature=2", "Did you mean temperature"]),
         ("+loss.foo=1", ["+loss.foo=1", "unknown option", "temperature"]),
         ("++loss.foo=1", ["loss.foo", "unknown option", "temperature"]),
         ("los=1", ["los=1", "Did you mean loss?"]),

@@ -8,14 +8,14 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from kdlab.losses import LOSSES
+from kdlab.losses import ALL_LOSSES
 from kdlab.training.optimizers import OPTIMIZERS
 from kdlab.training.recipe import TrainConfig
 
 ROOTS: dict[str, type[Any]] = {"train": TrainConfig}
 """What each verb is told."""
 
-POLYMORPHIC: dict[str, dict[str, type[Any]]] = {"loss": LOSSES, "optimizer": OPTIMIZERS}
+POLYMORPHIC: dict[str, dict[str, type[Any]]] = {"loss": ALL_LOSSES, "optimizer": OPTIMIZERS}
 """Groups whose options are of different types: their option files name `<option>_schema`."""
 
 Section = type[Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdlab.config.mistakes import nearest
 from kdlab.data.files import find_files, looks_local
-from kdlab.losses import LOSSES
+from kdlab.losses import ALL_LOSSES
 from kdlab.models import tiny
 from kdlab.models.quantization import PACKAGES
 from kdlab.training.optimizers import AdamW8bit
@@ -37,7 +37,7 @@ def check_rules(config: TrainConfig) -> None:
 
 def loss_name(config: TrainConfig) -> str:
     """The option that chose the loss."""
-    return next(name for name, kind in LOSSES.items() if kind is type(config.loss))
+    return next(name for name, kind in ALL_LOSSES.items() if kind is type(config.loss))
 
 
 def check_teacher(config: TrainConfig) -> None:

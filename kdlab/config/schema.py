@@ -35,8 +35,12 @@ _composing: dict[Section, Section] = {}
 
 
 def composing_root(root: Section) -> Section:
-    """The root of a verb, its groups unset until an option is chosen: not every group has a valid default."""
-    groups = [(name, composing(inner), "???") for name, hint in hints(root).items() if (inner := section_of(hint))]
+    """The root of a verb, its groups unset until an option is chosen: not every group has a valid default.
+
+    A polymorphic group keeps its own type: the composing classes of its options all derive from it.
+    """
+    kinds = {name: inner for name, hint in hints(root).items() if (inner := section_of(hint))}
+    groups = [(name, kind if name in POLYMORPHIC else composing(kind), "???") for name, kind in kinds.items()]
     return make_dataclass(root.__name__, groups, bases=(root,), kw_only=True)
 
 

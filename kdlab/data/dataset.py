@@ -36,6 +36,11 @@ class DatasetConfig:
     needs `trainer.max_steps`, and takes the first `heldout` rows, a count, as held out where no split or path is
     given.
 
+    For encoder-decoder models the encoder reads at most `max_length` tokens of the source and the decoder writes at
+    most `max_target_length` (None: `max_length`). `prefix` is put before the source ("summarize: "), in place of the
+    instruction that a format brings itself (null). `source_language` and `target_language` name the two sides of
+    `translation` rows (null: in the order in which they are written).
+
     `pack` puts whole examples together into rows of `max_length` without letting them see each other;
     `group_by_length` batches examples of like length. Tokens are kept in `cache_dir`, else $KDLAB_CACHE, else
     ~/.cache/kdlab.
@@ -53,6 +58,10 @@ class DatasetConfig:
     supervise: str = "response"
     template: str | None = None
     max_length: int = 512
+    max_target_length: int | None = None
+    prefix: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
     pack: bool = False
     group_by_length: bool = False
     num_samples: int | None = None
@@ -66,6 +75,10 @@ class DatasetConfig:
             raise ValueError(f"dataset.supervise={self.supervise}: must be response or all")
         if self.max_length < LEAST_LENGTH:
             raise ValueError(f"dataset.max_length={self.max_length}: must be >= {LEAST_LENGTH} tokens")
+        if self.max_target_length is not None and self.max_target_length < 1:
+            raise ValueError(f"dataset.max_target_length={self.max_target_length}: must be null or at least 1 token")
+        if (self.source_language is None) != (self.target_language is None):
+            raise ValueError("dataset.source_language and dataset.target_language: give both, or neither")
         if self.num_samples is not None and self.num_samples < 1:
             raise ValueError(f"dataset.num_samples={self.num_samples}: must be >= 1, or null for all rows")
         if self.heldout_path is not None and self.heldout_split is not None:
@@ -94,8 +107,17 @@ class Data:
     verdict: Verdict
 
 
-def build(config: DatasetConfig, tokenizer: Any) -> Data:
-    """Load, understand, tokenise and split a dataset.
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """Who reads the text: a tokenizer, and whether its model is an encoder-decoder (`seq2seq`)."""
+
+    tokenizer: Any
+    seq2seq: bool = False
+
+
+def build(config: DatasetConfig, student: Side, teacher: Side | None = None) -> Data:
+    """Load, understand, tokenise and split a dataset. With a `teacher` that has a tokenizer of its own, every example
+    comes as both read it.
 
     Raises FileNotFoundError for a path that is not there, ValueError for rows that are broken (with file and line),
     of no known format, or too few, each naming the option.
@@ -104,7 +126,7 @@ def build(config: DatasetConfig, tokenizer: Any) -> Data:
     from kdlab.text.templates import read_template
 
     template = read_template(config.template) if config.template is not None else None
-    encoder = Encoder(tokenizer, template=template, supervise=config.supervise)
+    encoder = Encoder(student.tokenizer, template=template, supervise=config.supervise)
     return _streamed(config, encoder) if config.streaming else _whole(config, encoder)
 
 

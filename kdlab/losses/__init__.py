@@ -1,7 +1,8 @@
-"""The row losses, by the name an option gives them. Being listed is being tested. Importable without torch."""
+"""The losses, by the name an option gives them. Being listed is being tested. Importable without torch."""
 
 from kdlab.losses.alpha_beta import AlphaBeta
-from kdlab.losses.base import RowLoss
+from kdlab.losses.base import Loss, RowLoss
+from kdlab.losses.cross import CROSS_LOSSES
 from kdlab.losses.distances import LogitMSE, TotalVariation
 from kdlab.losses.hard import Hard
 from kdlab.losses.kullback_leibler import AdaptiveKL, ForwardKL, ReverseKL, Symmetric
@@ -20,5 +21,8 @@ LOSSES: dict[str, type[RowLoss]] = {
     "total_variation": TotalVariation,
     "logit_mse": LogitMSE,
 }
+"""Row losses: teacher and student share a vocabulary."""
 
-__all__ = ["LOSSES", "RowLoss"]
+ALL_LOSSES: dict[str, type[Loss]] = {**LOSSES, **CROSS_LOSSES}
+
+__all__ = ["ALL_LOSSES", "CROSS_LOSSES", "LOSSES", "Loss", "RowLoss"]

@@ -1,4 +1,4 @@
-"""RowLoss: what a row loss is, and the options every row loss has. Importable without torch.
+"""Loss and RowLoss: the options every loss has, and what a row loss is. Importable without torch.
 
 A row loss is its formula: a subclass writes `divergence`. Temperature, T², the hard-label term, chunks, masks,
 normalisation and the fused LM head are the engine's (`losses.engine`), once. A subclass may add `closed_form`, the
@@ -9,13 +9,16 @@ Shape letters: N rows, V vocabulary or classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, log1p
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from kdlab.losses.anneal import Anneal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+VOCAB = ("strict", "shared")
 TINY = 1e-37
 """A probability below every one that float32 can tell from 0 in a sum; keeps logarithms finite."""
 
@@ -37,33 +40,91 @@ def through_softmax(slope_NV: Tensor, q_NV: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class RowLoss:
-    """`(1 - hard_weight) * T² * divergence(q_T, p_T) + hard_weight * CE(q, labels)`, summed over rows.
-
-    p is the teacher, q the student; p_T and q_T are their softmax at `temperature` T; the cross-entropy is at T = 1. T²
-    applies where `t2_scale` is on: it keeps the size of a KL's gradient as T grows (Hinton et al., 2015), so it is the
-    default in the KL family and a mere convention elsewhere. `chunk_rows` is how many rows' logits exist at a time.
-    `compile` compiles the arithmetic between the matrix products, where a compiler is found.
+class Loss:
+    """What every loss has. `temperature` T divides both sides' logits; `hard_weight` w mixes in the labels'
+    cross-entropy at T = 1, as `(1 - w) * divergence + w * CE`; either may move while training goes on.
+    `chunk_rows` is how many rows' logits exist at a time.
     """
 
     temperature: float = 1.0
     hard_weight: float = 0.0
-    t2_scale: bool = False
+    temperature_anneal: Anneal | None = None
+    hard_weight_anneal: Anneal | None = None
     chunk_rows: Any = "auto"
-    compile: bool = False
 
-    space: ClassVar[str] = "log_probability"
-    """What `divergence` reads: "log_probability" (log-softmax at T) or "logit" (logits / T)."""
     needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"loss.temperature={self.temperature}: must be > 0 and finite")
-        if not 0 <= self.hard_weight <= 1:
-            raise ValueError(f"loss.hard_weight={self.hard_weight}: must be between 0 and 1")
+        ends = [("temperature", self.temperature)]
+        ends += [("temperature_anneal.to", self.temperature_anneal.to)] if self.temperature_anneal else []
+        for name, value in ends:
+            if not 0 < value < float("inf"):
+                raise ValueError(f"loss.{name}={value}: must be > 0 and finite")
+        ends = [("hard_weight", self.hard_weight)]
+        ends += [("hard_weight_anneal.to", self.hard_weight_anneal.to)] if self.hard_weight_anneal else []
+        for name, value in ends:
+            if not 0 <= value <= 1:
+                raise ValueError(f"loss.{name}={value}: must be between 0 and 1")
         rows = self.chunk_rows
         if rows != "auto" and not (isinstance(rows, int) and not isinstance(rows, bool) and rows > 0):
             raise ValueError(f"loss.chunk_rows={rows}: must be 'auto' or a whole number > 0")
+
+    def at(self, progress: float) -> Self:
+        """The loss with its annealed options where they are at `progress`, from 0 to 1."""
+        if self.temperature_anneal is None and self.hard_weight_anneal is None:
+            return self
+        moved: dict[str, Any] = {"temperature_anneal": None, "hard_weight_anneal": None}
+        if self.temperature_anneal is not None:
+            moved["temperature"] = self.temperature_anneal.at(self.temperature, progress)
+        if self.hard_weight_anneal is not None:
+            moved["hard_weight"] = self.hard_weight_anneal.at(self.hard_weight, progress)
+        return replace(self, **moved)
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the teacher's predictions enter the loss at any time."""
+        ends = [self.hard_weight] + ([self.hard_weight_anneal.to] if self.hard_weight_anneal else [])
+        return self.needs_teacher and min(ends) < 1
+
+    @property
+    def pairing(self) -> str:
+        """How the two vocabularies meet: "strict" (one and the same), "shared" (cut to the ids both have), "cross"
+        (different tokenizers)."""
+        raise TypeError(f"{type(self).__name__} does not say how it pairs vocabularies")
+
+
+@dataclass(kw_only=True)
+class RowLoss(Loss):
+    """`(1 - hard_weight) * T² * divergence(q_T, p_T) + hard_weight * CE(q, labels)`, summed over rows.
+
+    p is the teacher, q the student; p_T and q_T are their softmax at `temperature` T; the cross-entropy is at T = 1. T²
+    applies where `t2_scale` is on: it keeps the size of a KL's gradient as T grows (Hinton et al., 2015), so it is the
+    default in the KL family and a mere convention elsewhere. `compile` compiles the arithmetic between the matrix
+    products, where a compiler is found.
+
+    `vocab` "strict" wants heads of one size and one tokenizer. "shared" cuts both sides, before the softmax, to the
+    ids that mean the same to both; it is refused where the teacher then loses more than `max_cut_mass` of its
+    probability, on average over the held-out rows.
+    """
+
+    t2_scale: bool = False
+    compile: bool = False
+    vocab: str = "strict"
+    max_cut_mass: float = 0.01
+
+    space: ClassVar[str] = "log_probability"
+    """What `divergence` reads: "log_probability" (log-softmax at T) or "logit" (logits / T)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vocab not in VOCAB:
+            raise ValueError(f"loss.vocab={self.vocab}: must be one of {', '.join(VOCAB)}")
+        if not 0 <= self.max_cut_mass <= 1:
+            raise ValueError(f"loss.max_cut_mass={self.max_cut_mass}: must be between 0 and 1")
+
+    @property
+    def pairing(self) -> str:
+        return self.vocab
 
     def divergence(self, student_NV: Tensor, teacher_NV: Tensor) -> Tensor:
         """The divergence of each row `[N]`, in nats, >= 0 and 0 at p = q."""

@@ -28,6 +28,7 @@ def build(
     *,
     seed: int,
     device: torch.device | str = "cpu",
+    pairing: str = "strict",
     calibration_BT: Tensor | None = None,
 ) -> Student:
     """See `models.student.build_student`."""
@@ -44,7 +45,7 @@ def build(
         model, description = _cut(config.from_teacher, teacher, tokenizer, dtype, calibration_BT)
     else:
         model, description = _bare(config.architecture or {}, teacher, tokenizer, dtype, seed)
-    _check_vocabularies(config, model, tokenizer, teacher, teacher_tokenizer)
+    _check_vocabularies(config, model, tokenizer, teacher, teacher_tokenizer, pairing)
     if config.lora is not None:
         model = add_lora(model, config.lora, seed=seed)
         description += f", LoRA r={config.lora.r}"
@@ -157,6 +158,7 @@ def _check_vocabularies(
     tokenizer: PreTrainedTokenizerBase,
     teacher: PreTrainedModel | None,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
+    pairing: str,
 ) -> None:
     """Raise unless every id means the same to student, tokenizer and teacher."""
     mine = student.config.get_text_config().vocab_size

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kdlab.teachers.live import TeacherConfig
 
 
-def check_pair(student: StudentConfig, teacher: TeacherConfig) -> None:
+def check_pair(student: StudentConfig, teacher: TeacherConfig, *, pairing: str = "strict") -> None:
     """Raise ValueError, in one line, where the student and its teacher cannot be compared entry by entry.
 
     Does nothing where there is no teacher, and where the student is made out of the teacher's own files.
@@ -80,3 +80,14 @@ def refuse_unequal(
             f"{student} predicts {entries} entries and the teacher ({teacher}) {teacher_entries}, with the same "
             "tokenizer; choose a pair with heads of one size"
         )
+
+
+def shared_entries(
+    tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+    *,
+    entries: int,
+    teacher_entries: int,
+) -> int:
+    """How many ids, from 0 on, mean the same to both."""
+    raise TypeError("not written yet")

@@ -76,7 +76,8 @@ class StudentConfig:
     `model_type` and its fields, randomly initialised) says where the student comes from.
 
     `tokenizer` is a path; None takes the student's own, or the teacher's where the student brings none. `dtype` is that
-    of the trained weights: float32 unless memory forbids it.
+    of the trained weights: float32 unless memory forbids it. `quantization` (a `quantization.kind`) holds the frozen
+    base weights of a LoRA student packed (QLoRA; Dettmers et al., 2023).
     """
 
     path: str | None = None
@@ -86,6 +87,7 @@ class StudentConfig:
     from_teacher: CutConfig | None = None
     architecture: dict[str, Any] | None = None
     lora: LoraConfig | None = None
+    quantization: str = "none"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -118,11 +120,14 @@ def build_student(
     *,
     seed: int,
     device: torch.device | str = "cpu",
+    pairing: str = "strict",
     calibration_BT: Tensor | None = None,
 ) -> Student:
     """Make the student that `config` names, on the CPU, in train mode. The same arguments give the same weights.
 
     `device` is where it will train: `student.dtype=auto` is what that device multiplies natively.
+
+    `pairing` is how its vocabulary meets the teacher's (`losses.base.Loss.pairing`).
 
     `calibration_BT` are token ids that `from_teacher.pick=importance` judges layers on; None takes a page of the Python
     language reference. Raises ValueError when no origin is set, when a cut has no teacher, and when student and teacher
@@ -131,5 +136,11 @@ def build_student(
     from kdlab.models import origins
 
     return origins.build(
-        config, teacher_model, teacher_tokenizer, seed=seed, device=device, calibration_BT=calibration_BT
+        config,
+        teacher_model,
+        teacher_tokenizer,
+        seed=seed,
+        device=device,
+        pairing=pairing,
+        calibration_BT=calibration_BT,
     )

@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdlab.models.head import SplitModel
 from kdlab.training.durable import read_json, write_json
 from kdlab.training.evaluation import continuations, forward_speed, heldout_metrics, prompts
 
 if TYPE_CHECKING:
     import torch
 
-    from kdlab.teachers.live import LiveTeacher
     from kdlab.training.data import DistillData
+    from kdlab.training.pair import ModelPair
     from kdlab.training.recipe import BenchmarkConfig
 
 OF_TEACHER = {"teacher_nll": "nll", "teacher_perplexity": "perplexity"}
@@ -37,8 +36,7 @@ class Before:
 
 def measure(
     config: BenchmarkConfig,
-    teacher: LiveTeacher | None,
-    student: Any,
+    pair: ModelPair,
     tokenizer: Any,
     data: DistillData,
     *,
@@ -51,8 +49,8 @@ def measure(
     if isinstance(kept, dict) and kept.get("key") == key:
         return Before(**kept)
     began = time.perf_counter()
-    split = SplitModel(student)
-    of_student: dict[str, Any] = dict(heldout_metrics(split, teacher, data.heldout(), device=device))
+    split, teacher = pair.split, pair.teacher
+    of_student: dict[str, Any] = dict(heldout_metrics(pair, data.heldout(), device=device))
     heldout_seconds = time.perf_counter() - began
     of_student["tokens_per_second"] = forward_speed(split, data.heldout(), device=device) if config.speed else None
     of_teacher: dict[str, Any] | None = None
@@ -63,7 +61,7 @@ def measure(
     asked = prompts(data.data.heldout, config.samples)
     length = config.max_new_tokens
     texts = [str(text) for text in tokenizer.batch_decode(asked, skip_special_tokens=True)] if asked else []
-    by_student = continuations(student, tokenizer, asked, max_new_tokens=length, device=device)
+    by_student = continuations(split.model, tokenizer, asked, max_new_tokens=length, device=device)
     by_teacher: list[str | None] = [None] * len(asked)
     if teacher is not None:
         by_teacher = [*continuations(teacher.model, tokenizer, asked, max_new_tokens=length, device=device)]

@@ -17,11 +17,10 @@ from kdlab.batch import Batch
 from kdlab.metrics.heldout import RowSums, measure
 from kdlab.models.head import SplitModel
 from kdlab.rows import Rows, supervised
-from kdlab.training.module import student_rows
+from kdlab.training.pair import ModelPair
 
 if TYPE_CHECKING:
     from kdlab.data.store import TokenStore
-    from kdlab.teachers.live import LiveTeacher
 
 SPEED_TOKENS = 4096
 """Tokens that a speed is measured on, at most."""
@@ -43,14 +42,14 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def heldout_metrics(
-    split: SplitModel, teacher: LiveTeacher | None, batches: Iterable[Batch], *, device: torch.device
-) -> dict[str, float]:
+def heldout_metrics(pair: ModelPair, batches: Iterable[Batch], *, device: torch.device) -> dict[str, float]:
     """`RowSums.result()` over all rows of all batches: per token, whatever the batches; and the `tokens` read."""
     sums, tokens = RowSums(), 0
-    with evaluating(split.model):
+    with evaluating(pair.split.model):
         for batch in batches:
-            sums += measure(student_rows(split, teacher, batch.to(device)), chunk_rows=CHUNK_ROWS)
+            rows = pair.rows(batch.to(device))
+            assert isinstance(rows, Rows)
+            sums += measure(rows, chunk_rows=CHUNK_ROWS)
             tokens += batch.tokens
     return {**sums.result(), "tokens": tokens}
 
@@ -80,7 +79,7 @@ def _first_example(batch: Batch) -> Batch:
 
 
 def _forward(split: SplitModel, batch: Batch) -> None:
-    positions_N, labels_N = supervised(batch.labels_BT, shift=True)
+    positions_N, labels_N = supervised(batch.labels_BT, shift=batch.shift)
     hidden_BTH = split.hidden(batch)
     hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[positions_N]
     measure(Rows(student=split.project(hidden_NH), teacher=None, labels_N=labels_N), chunk_rows=CHUNK_ROWS)

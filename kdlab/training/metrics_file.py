@@ -22,6 +22,9 @@ COLUMNS = (
     "loss",
     "divergence",
     "hard",
+    "hidden",
+    "attention",
+    "relation",
     "learning_rate",
     "gradient_norm",
     "rows",
@@ -30,6 +33,7 @@ COLUMNS = (
     "perplexity",
     "kl",
     "top1_agreement",
+    "bits_per_byte",
     "seconds",
     "tokens_per_second",
 )

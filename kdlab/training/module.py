@@ -3,13 +3,13 @@
 The loss of a step is a sum over the rows of every micro-batch on every rank, divided by their number, counted after
 the batches are final. So 8 x 1 = 1 x 8 = 2 ranks x 4, whatever the lengths.
 
-Shape letters: B batch, T time, N rows, H hidden.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,18 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from kdlab.batch import Batch, Step
+from kdlab.losses.base import RowLoss
+from kdlab.losses.cross.base import CrossLoss
+from kdlab.losses.cross.engine import cross_loss
 from kdlab.losses.engine import LossOutput, row_loss
-from kdlab.models.head import SplitModel
-from kdlab.rows import Rows, supervised
+from kdlab.models.inner import InnerLayers
+from kdlab.rows import PairRows
 from kdlab.training.callbacks.guard import Guard
 from kdlab.training.optimizers import build_optimizer
+from kdlab.training.pair import ModelPair
 from kdlab.training.schedulers import build_scheduler
 
 if TYPE_CHECKING:
-    from kdlab.teachers.live import LiveTeacher
     from kdlab.training.recipe import TrainConfig
 
 
@@ -37,6 +40,9 @@ class StepResult:
     loss: float = math.nan
     divergence: float | None = None
     hard: float | None = None
+    hidden: float | None = None
+    attention: float | None = None
+    relation: float | None = None
     learning_rate: float = 0.0
     gradient_norm: float = math.nan
     rows: int = 0
@@ -65,29 +71,36 @@ class _Sums:
     losses: list[Tensor] = field(default_factory=list)
     divergence: list[Tensor] = field(default_factory=list)
     hard: list[Tensor] = field(default_factory=list)
+    inner: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def add(self, output: LossOutput) -> None:
-        self.losses.append(output.loss.detach())
+    def add(self, loss: Tensor, output: LossOutput, inner: dict[str, Tensor]) -> None:
+        self.losses.append(loss.detach())
         self.divergence.append(output.divergence)
         if output.hard is not None:
             self.hard.append(output.hard)
+        for name, value in inner.items():
+            self.inner.setdefault(name, []).append(value)
 
 
 class Distiller(LightningModule):  # type: ignore[misc]
-    """Trains `student` to match `teacher` (None: the labels alone) over `total_steps` optimiser steps.
+    """Trains the student of `pair` to match its teacher (None: the labels alone) over `total_steps` optimiser steps.
 
-    The teacher is no submodule: it is never moved, counted, synchronised or saved with the student.
+    The teacher is no submodule: it is never moved, counted, synchronised or saved with the student. `inner` holds the
+    projections between inner layers: they train and resume with the student, and are not part of it.
     """
 
-    def __init__(self, config: TrainConfig, student: Any, teacher: LiveTeacher | None, *, total_steps: int) -> None:
+    def __init__(self, config: TrainConfig, pair: ModelPair, *, total_steps: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds the trainable weights only; `on_load_checkpoint` checks them
         self.config = config
         self.total_steps = total_steps
-        self.student = student
-        self.__dict__["teacher"] = teacher
-        self.__dict__["split"] = SplitModel(student)
+        self.student = student = pair.split.model
+        self.__dict__["pair"] = pair
+        self.inner = None
+        if config.inner.terms():
+            assert pair.teacher is not None
+            self.inner = InnerLayers(config.inner, pair.split, pair.teacher.split, seed=config.seed)
         self.guard = Guard()
         self.progress = Progress()
         self.result = StepResult()
@@ -99,9 +112,8 @@ class Distiller(LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Any:
         # A fused step would unscale the gradients itself, after they were clipped.
         fused = getattr(self.trainer.precision_plugin, "scaler", None) is None
-        optimizer = build_optimizer(
-            self.config.optimizer, self.student.named_parameters(), device=self.device, fused=fused
-        )
+        trained = [(name.removeprefix("student."), weight) for name, weight in self.named_parameters()]
+        optimizer = build_optimizer(self.config.optimizer, trained, device=self.device, fused=fused)
         scheduler = build_scheduler(self.config.scheduler, optimizer, total=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
@@ -115,11 +127,13 @@ class Distiller(LightningModule):  # type: ignore[misc]
         began = time.perf_counter()
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         self._step = step
-        rows, tokens = self._over_ranks([sum(batch.rows() for batch in step), sum(batch.tokens for batch in step)])
+        rows, tokens = self._over_ranks([sum(batch.rows for batch in step), sum(batch.tokens for batch in step)])
+        progress = self.trainer.global_step / max(self.total_steps - 1, 1)
         sums = _Sums()
         optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(step):
-            sums.add(self._backward(batch, count=max(rows, 1.0), last=i == len(step) - 1))
+            last = i == len(step) - 1
+            self._backward(batch, sums, rows=max(rows, 1.0), tokens=max(tokens, 1.0), progress=progress, last=last)
         self.result = self._result(sums, rows, tokens)
         self.result.learning_rate = float(optimizer.param_groups[0]["lr"])
         self._losses = sums.losses
@@ -128,23 +142,37 @@ class Distiller(LightningModule):  # type: ignore[misc]
         self.result.seconds = time.perf_counter() - began
         self.progress.add(self.result)
 
-    def _backward(self, batch: Batch, *, count: float, last: bool) -> LossOutput:
+    def _backward(self, batch: Batch, sums: _Sums, *, rows: float, tokens: float, progress: float, last: bool) -> None:
         """Add the gradient of one micro-batch; the ranks add theirs up with the last one."""
         batch = batch.to(self.device)
-        teacher = self.teacher if self.config.loss.hard_weight < 1 else None
-        rows = student_rows(self.split, teacher, batch)
-        output: LossOutput = row_loss(self.config.loss, rows, count=count)
+        loss = self.config.loss.at(progress)
+        taught = self.inner is not None or loss.hard_weight < 1
+        with nullcontext() if self.inner is None else self.inner.listening():
+            read = self.pair.rows(batch, taught=taught)
+            output: LossOutput
+            if isinstance(read, PairRows):
+                assert isinstance(loss, CrossLoss)
+                assert self.pair.matched is not None
+                output = cross_loss(loss, read, matched=self.pair.matched, count=rows)
+            else:
+                assert isinstance(loss, RowLoss)
+                output = row_loss(loss, read, count=rows)
+            total = output.loss
+            inner: dict[str, Tensor] = {}
+            if self.inner is not None:
+                added, inner = self.inner.loss(batch, progress=progress, count=tokens)
+                total = total + added
+        sums.add(total, output, inner)
         world = self.trainer.world_size
         if world > 1:
             self.trainer.model.require_backward_grad_sync = last
         with torch.autocast(self.device.type, enabled=False):
-            self.manual_backward(output.loss * world)  # DDP takes the mean over ranks, and we want the sum
-        return output
+            self.manual_backward(total * world)  # DDP takes the mean over ranks, and we want the sum
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Clip, and stop here, before a bad gradient reaches the weights. A gradient scaler has unscaled by now."""
         clip = self.config.trainer.clip
-        parameters = [p for p in self.student.parameters() if p.grad is not None]
+        parameters = [p for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf)
         self.result.gradient_norm = float(norm)
         self.guard.check(
@@ -156,15 +184,18 @@ class Distiller(LightningModule):  # type: ignore[misc]
         )
 
     def _result(self, sums: _Sums, rows: float, tokens: float) -> StepResult:
-        parts = [torch.stack(part).sum().item() if part else 0.0 for part in (sums.losses, sums.divergence, sums.hard)]
-        loss, divergence, hard = self._over_ranks(parts)
+        names = sorted(sums.inner)
+        parts = [sums.losses, sums.divergence, sums.hard, *(sums.inner[name] for name in names)]
+        totals = self._over_ranks([torch.stack(part).sum().item() if part else 0.0 for part in parts])
+        loss, divergence, hard, *inner = totals
         count = max(rows, 1.0)
         return StepResult(
             loss=loss,
-            divergence=divergence / count if self.config.loss.hard_weight < 1 else None,
+            divergence=divergence / count if self.config.loss.asks_teacher else None,
             hard=hard / count if sums.hard else None,
             rows=int(rows),
             tokens=int(tokens),
+            **{name: value / max(tokens, 1.0) for name, value in zip(names, inner, strict=True)},
         )
 
     def _over_ranks(self, values: list[float] | list[int]) -> list[float]:
@@ -188,19 +219,3 @@ class Distiller(LightningModule):  # type: ignore[misc]
         if missing:
             raise ValueError(f"student: the checkpoint has no weights for {missing[0]} and {len(missing) - 1} others")
         self.progress = Progress(**checkpoint["progress"])
-
-
-def student_rows(split: SplitModel, teacher: LiveTeacher | None, batch: Batch) -> Rows:
-    """The rows of one batch: the student's side (with its graph where gradients are on), the signal, the labels."""
-    positions_N, labels_N = supervised(batch.labels_BT, shift=True)
-    signal = None
-    if teacher is not None:
-        with torch.no_grad(), torch.autocast(batch.input_ids_BT.device.type, enabled=False):
-            signal = teacher.signal(batch, positions_N)
-    hidden_BTH = split.hidden(batch)
-    hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[positions_N]
-    device = hidden_NH.device.type
-    if torch.is_autocast_enabled(device):
-        # The last norm leaves float32; autocast would narrow it at the head, and the engine multiplies in this type.
-        hidden_NH = hidden_NH.to(torch.get_autocast_dtype(device))
-    return Rows(student=split.project(hidden_NH), teacher=signal, labels_N=labels_N)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kdlab.data.dataset import DatasetConfig
-from kdlab.losses.base import RowLoss
+from kdlab.losses.base import Loss
+from kdlab.losses.inner import InnerConfig
+from kdlab.losses.kullback_leibler import ForwardKL
 from kdlab.models.quantization import QuantizationConfig
 from kdlab.models.student import StudentConfig
 from kdlab.teachers.live import TeacherConfig
@@ -15,6 +17,7 @@ from kdlab.training.schedulers import SchedulerConfig
 MONITORS = ("auto", "kl", "nll", "perplexity", "top1_agreement")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+GENERATION_METRICS = ("rouge", "bleu", "chrf")
 LOGGERS = ("tensorboard", "wandb", "wandb_offline")
 
 
@@ -120,17 +123,39 @@ class TrainerConfig:
 
 
 @dataclass(kw_only=True)
+class GenerationConfig:
+    """Written answers to held-out prompts, judged against the references: `examples` of them (None: all), greedily, or
+    with `beams` beams, `max_new_tokens` at most, `batch_size` at a time. `metrics`: rouge (1, 2 and L, F-measure with
+    stemming), bleu, chrf."""
+
+    examples: int | None = 200
+    metrics: list[str] = field(default_factory=lambda: ["rouge"])
+    max_new_tokens: int = 64
+    beams: int = 1
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        at_least("benchmark.generation.examples", self.examples, 1, unset=True)
+        at_least("benchmark.generation.max_new_tokens", self.max_new_tokens, 1)
+        at_least("benchmark.generation.beams", self.beams, 1)
+        at_least("benchmark.generation.batch_size", self.batch_size, 1)
+        for metric in self.metrics:
+            one_of("benchmark.generation.metrics", metric, GENERATION_METRICS)
+
+
+@dataclass(kw_only=True)
 class BenchmarkConfig:
     """What is measured on held-out data for teacher, student before and student after.
 
     `tokens` caps the held-out tokens read (None: all). `samples` prompts are continued by all three, `max_new_tokens`
-    each, greedily. `speed` times a forward pass of each.
+    each, greedily. `speed` times a forward pass of each. `generation` judges written answers (None: not).
     """
 
     tokens: int | None = None
     samples: int = 4
     max_new_tokens: int = 64
     speed: bool = True
+    generation: GenerationConfig | None = None
 
     def __post_init__(self) -> None:
         at_least("benchmark.tokens", self.tokens, 1, unset=True)
@@ -154,7 +179,8 @@ class TrainConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
-    loss: RowLoss = field(default_factory=RowLoss)
+    loss: Loss = field(default_factory=ForwardKL)
+    inner: InnerConfig = field(default_factory=InnerConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     optimizer: OptimizerConfig = field(default_factory=AdamW)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)

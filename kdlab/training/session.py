@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdlab.losses import LOSSES
+from kdlab.data.dataset import Side, build
+from kdlab.losses import ALL_LOSSES
 from kdlab.models.pair import check_pair
 from kdlab.models.student import build_student
 from kdlab.teachers.live import load_teacher
@@ -26,12 +27,12 @@ from kdlab.training.manifest import Manifest, describe, describe_device, peak_me
 from kdlab.training.metrics_file import MetricsFile
 from kdlab.training.module import Distiller
 from kdlab.training.options import binding, refuse_changes
+from kdlab.training.pair import ModelPair, pair_up
 from kdlab.training.ranks import rank
 from kdlab.training.saving import save_model
 from kdlab.training.stopping import NotFinite, RunFailed
 
 if TYPE_CHECKING:
-    from kdlab.teachers.live import LiveTeacher
     from kdlab.training.recipe import TrainConfig
 
 
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 class Loaded:
     """What a run works on."""
 
-    teacher: LiveTeacher | None
-    student: Any
+    pair: ModelPair
     tokenizer: Any
     data: DistillData
     steps_per_epoch: int
@@ -94,17 +94,25 @@ class Session:
 
     def load(self) -> Loaded:
         """Models and data, and how many steps they make."""
-        from kdlab.data.dataset import build
 
         config = self.config
-        check_pair(config.student, config.teacher)
+        check_pair(config.student, config.teacher, pairing=config.loss.pairing)
         teacher = None
         if config.teacher.source != "none":
             teacher = load_teacher(config.teacher, config.quantization, device=self.device)
         teacher_model, teacher_tokenizer = (teacher.model, teacher.tokenizer) if teacher else (None, None)
-        student = build_student(config.student, teacher_model, teacher_tokenizer, seed=config.seed, device=self.device)
+        student = build_student(
+            config.student,
+            teacher_model,
+            teacher_tokenizer,
+            seed=config.seed,
+            device=self.device,
+            pairing=config.loss.pairing,
+        )
         student.model.to(self.device)
-        data = build(config.dataset, student.tokenizer)
+        pair = pair_up(config.loss, student, teacher)
+        cross = teacher is not None and config.loss.pairing == "cross"
+        data = build(config.dataset, _side(student), _side(teacher) if cross else None)
         self.say(str(data.verdict))
         module = DistillData(config, data, pad_id=_pad_id(student.tokenizer))
         steps_per_epoch = len(module.loader(rank=0, world=config.trainer.devices))
@@ -123,8 +131,7 @@ class Session:
         self.record["seconds"]["load"] = time.perf_counter() - self._started
         self.write()
         return Loaded(
-            teacher=teacher,
-            student=student.model,
+            pair=pair,
             tokenizer=student.tokenizer,
             data=module,
             steps_per_epoch=steps_per_epoch,
@@ -136,8 +143,7 @@ class Session:
         key = {"options": self.options, "benchmark": self.resolved["benchmark"], "data": loaded.data.hashes}
         measured = before.measure(
             self.config.benchmark,
-            loaded.teacher,
-            loaded.student,
+            loaded.pair,
             loaded.tokenizer,
             loaded.data,
             device=self.device,
@@ -155,7 +161,7 @@ class Session:
     def fit(self, loaded: Loaded, measured: before.Before | None) -> tuple[Distiller, trainer.Callbacks]:
         """Train to the last step, unless the checkpoint is of that step already."""
         config = self.config
-        module = Distiller(config, loaded.student, loaded.teacher, total_steps=loaded.total_steps)
+        module = Distiller(config, loaded.pair, total_steps=loaded.total_steps)
         step = self.found[1]["kdlab"]["step"] if self.found else -1
         file = MetricsFile(self.output_dir / "metrics.csv", step=step) if self.rank == 0 else None
         try:
@@ -211,10 +217,10 @@ class Session:
             callbacks.ema.copy_to(module.student)
         callbacks.manifest.note(module, step=callbacks.checkpoints.last_step, evaluated_before=measured.seconds)
         if config.benchmark.speed:
-            speed = forward_speed(module.split, loaded.data.heldout(), device=self.device)
+            speed = forward_speed(loaded.pair.split, loaded.data.heldout(), device=self.device)
             record["metrics"]["after"]["tokens_per_second"] = speed
         written = continuations(
-            loaded.student,
+            loaded.pair.split.model,
             loaded.tokenizer,
             measured.prompts,
             max_new_tokens=config.benchmark.max_new_tokens,
@@ -227,7 +233,7 @@ class Session:
         if loaded.data.stream_counts:
             self.say(_streamed(loaded.data.stream_counts))
         try:
-            saved = save_model(loaded.student, loaded.tokenizer, self.output_dir)
+            saved = save_model(loaded.pair.split.model, loaded.tokenizer, self.output_dir)
             record["models"]["student"]["disk_bytes"] = saved
             if (self.output_dir / "adapter").is_dir():
                 record["files"]["adapter"] = "adapter/"
@@ -256,8 +262,13 @@ class Session:
             print(text, flush=True)
 
 
+def _side(reader: Any) -> Side:
+    """How a student or a teacher reads text."""
+    return Side(tokenizer=reader.tokenizer, seq2seq=bool(reader.model.config.is_encoder_decoder))
+
+
 def _loss_name(config: TrainConfig) -> str:
-    return next((name for name, kind in LOSSES.items() if type(config.loss) is kind), type(config.loss).__name__)
+    return next((name for name, kind in ALL_LOSSES.items() if type(config.loss) is kind), type(config.loss).__name__)
 
 
 def _pad_id(tokenizer: Any) -> int:

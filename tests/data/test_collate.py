@@ -23,7 +23,7 @@ def test_padding_by_hand():
     ignored = [IGNORE] * 5
     assert batch.labels_BT.tolist() == [[IGNORE, IGNORE, 7, *ignored], [IGNORE, 9, IGNORE, *ignored]]
     assert batch.attention_mask_BT.tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0]]
-    assert (batch.tokens, batch.rows(), batch.example_ids) == (5, 2, (4, 2))
+    assert (batch.tokens, batch.rows, batch.example_ids) == (5, 2, (4, 2))
     assert batch.input_ids_BT.dtype == batch.labels_BT.dtype == torch.int64
 
 
@@ -42,7 +42,7 @@ def test_packing_by_hand():
     i = IGNORE
     assert batch.labels_BT.tolist() == [[i, 6, 7, i, 9, i, i, i], [i, 2, 3, 4, i, i, i, i]]
     assert batch.attention_mask_BT is None
-    assert (batch.tokens, batch.rows()) == (9, 6)
+    assert (batch.tokens, batch.rows) == (9, 6)
 
 
 def test_no_label_is_predicted_across_documents():
@@ -50,13 +50,13 @@ def test_no_label_is_predicted_across_documents():
     bins = [[example(*random.integers(1, 250, n)) for n in (5, 1, 9, 2)] for _ in range(3)]
     batch = packed(bins, pad_id=0, longest=64)
     assert (batch.labels_BT[batch.position_ids_BT == 0] == IGNORE).all()
-    assert batch.rows() == sum(len(e) - 1 for bin_ in bins for e in bin_)
+    assert batch.rows == sum(len(e) - 1 for bin_ in bins for e in bin_)
 
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_a_filler_predicts_nothing(pack):
     batch = filler(pad_id=3, pack=pack)
-    assert batch.rows() == 0
+    assert batch.rows == 0
     assert batch.input_ids_BT.tolist() == [[3]]
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from kdlab.data.dataset import DatasetConfig, build
+from kdlab.data.dataset import DatasetConfig, Side, build
 from kdlab.models.tiny import byte_tokenizer
 
 
@@ -50,7 +50,7 @@ def texts(store) -> list[str]:
 
 
 def test_every_row_is_on_one_side(config):
-    data = build(config(), byte_tokenizer())
+    data = build(config(), Side(tokenizer=byte_tokenizer()))
     assert (len(data.train), len(data.heldout)) == (36, 4)
     assert sorted(texts(data.train) + texts(data.heldout)) == sorted(
         f"user: Say {i}\nassistant: Here is {i}<eos>\n" for i in range(40)
@@ -64,7 +64,7 @@ def test_every_row_is_on_one_side(config):
 def test_the_verdict_says_it_all_and_serialises(config, rows):
     with rows.open("a") as stream:
         stream.write('{"instruction": "Say", "output": ""}\n{"instruction": "Say 3", "output": "Here is 3"}\n')
-    data = build(config(max_length=30), byte_tokenizer())
+    data = build(config(max_length=30), Side(tokenizer=byte_tokenizer()))
     said = str(data.verdict)
     for part in ("format instruction", "not used: n", "42 rows read, 1 skipped (1 output is empty)", "1 rows repeat"):
         assert part in said
@@ -77,13 +77,13 @@ def test_the_verdict_says_it_all_and_serialises(config, rows):
     # "user: Say 3\n" 12 + "assistant: " 11 + "Here is 3" 9 + <eos> + "\n" = 34; all are longer than 30
     assert content["train"]["cut"] + content["heldout"]["cut"] == 41
     assert content["train"]["cut_tokens"] + content["heldout"]["cut_tokens"] == 11 * 4 + 30 * 6
-    assert build(config(max_length=30), byte_tokenizer()).verdict.as_dict() == data.verdict.as_dict()
+    assert build(config(max_length=30), Side(tokenizer=byte_tokenizer())).verdict.as_dict() == data.verdict.as_dict()
 
 
 def test_a_second_time_nothing_is_tokenised(config):
     first, second = Counting(), Counting()
-    before = build(config(), first)
-    after = build(config(), second)
+    before = build(config(), Side(tokenizer=first))
+    after = build(config(), Side(tokenizer=second))
     assert (first.texts, second.texts) == (40, 0)
     assert (before.verdict.cached, after.verdict.cached) == (False, True)
     assert after.train.content_hash == before.train.content_hash
@@ -92,14 +92,14 @@ def test_a_second_time_nothing_is_tokenised(config):
 
 @pytest.mark.parametrize("changes", [{"max_length": 64}, {"heldout": 0.3}, {"pack": True}])
 def test_cuts_and_splits_need_no_second_tokenisation(config, changes):
-    build(config(), Counting())
+    build(config(), Side(tokenizer=Counting()))
     again = Counting()
-    build(config(**changes), again)
+    build(config(**changes), Side(tokenizer=again))
     assert again.texts == 0
 
 
 def test_the_split_has_a_seed_of_its_own_that_the_verdict_names(config):
-    one, again, other = (build(config(split_seed=seed), byte_tokenizer()) for seed in (0, 0, 1))
+    one, again, other = (build(config(split_seed=seed), Side(tokenizer=byte_tokenizer())) for seed in (0, 0, 1))
     assert texts(one.heldout) == texts(again.heldout) != texts(other.heldout)
     assert "held out (4 rows drawn by dataset.split_seed=1)" in str(other.verdict)
 
@@ -107,7 +107,7 @@ def test_the_split_has_a_seed_of_its_own_that_the_verdict_names(config):
 def test_examples_know_their_row(config, rows):
     lines = rows.read_text().splitlines(keepends=True)
     rows.write_text("".join([*lines[:5], '{"instruction": "x", "output": ""}\n', *lines[5:]]))  # row 5 is skipped
-    data = build(config(), byte_tokenizer())
+    data = build(config(), Side(tokenizer=byte_tokenizer()))
     written = [json.loads(line) for line in rows.read_text().splitlines()]
     for store in (data.train, data.heldout):
         for i in range(len(store)):
@@ -128,7 +128,7 @@ HELDOUT_FAULTS = [
 def test_a_fault_of_held_out_rows_names_their_option(config, tmp_path, content, message):
     (tmp_path / "held.jsonl").write_text(content)
     with pytest.raises(ValueError, match=message):
-        build(config(heldout_path=str(tmp_path / "held.jsonl")), byte_tokenizer())
+        build(config(heldout_path=str(tmp_path / "held.jsonl")), Side(tokenizer=byte_tokenizer()))
 
 
 def test_a_fault_of_the_held_out_split_names_it(config, tmp_path):
@@ -137,17 +137,17 @@ def test_a_fault_of_the_held_out_split_names_it(config, tmp_path):
     (folder / "train.jsonl").write_text('{"text": "good"}\n')
     (folder / "test.jsonl").write_text("{")
     with pytest.raises(ValueError, match=r"^dataset.heldout_split: .*test.jsonl:1: not valid JSON"):
-        build(config(path=str(folder), heldout_split="test"), byte_tokenizer())
+        build(config(path=str(folder), heldout_split="test"), Side(tokenizer=byte_tokenizer()))
     with pytest.raises(FileNotFoundError, match=r"^dataset.heldout_split=dev: the files of dataset.path=.* tell test"):
-        build(config(path=str(folder), heldout_split="dev"), byte_tokenizer())
+        build(config(path=str(folder), heldout_split="dev"), Side(tokenizer=byte_tokenizer()))
     (folder / "train.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"^dataset.heldout_path=.*: its files tell test, none of them train"):
-        build(config(heldout_path=str(folder)), byte_tokenizer())
+        build(config(heldout_path=str(folder)), Side(tokenizer=byte_tokenizer()))
 
 
 @pytest.mark.parametrize("change", ["supervise", "template", "num_samples", "content", "tokenizer", "format"])
 def test_what_changes_a_token_misses_the_cache(config, rows, tmp_path, change):
-    build(config(), Counting())
+    build(config(), Side(tokenizer=Counting()))
     again, options = Counting(), {}
     if change == "content":
         rows.write_text(rows.read_text().replace("Say 3", "Tell 3"))
@@ -160,33 +160,33 @@ def test_what_changes_a_token_misses_the_cache(config, rows, tmp_path, change):
         options = {"supervise": {"supervise": "all"}, "num_samples": {"num_samples": 30}}.get(
             change, {"format": "instruction"}
         )
-    assert not build(config(**options), again).verdict.cached
+    assert not build(config(**options), Side(tokenizer=again)).verdict.cached
     assert again.texts >= 30
 
 
 def test_a_damaged_cache_is_written_again(config, tmp_path):
-    before = build(config(), byte_tokenizer()).train.content_hash
+    before = build(config(), Side(tokenizer=byte_tokenizer())).train.content_hash
     next((tmp_path / "cache").glob("tokens/*/meta.json")).write_text("{")
-    assert build(config(), byte_tokenizer()).train.content_hash == before
+    assert build(config(), Side(tokenizer=byte_tokenizer())).train.content_hash == before
 
 
 def test_the_cache_lies_where_the_environment_says(config, tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "elsewhere"))
-    build(config(cache_dir=None), byte_tokenizer())
+    build(config(cache_dir=None), Side(tokenizer=byte_tokenizer()))
     assert len(list((tmp_path / "elsewhere" / "tokens").iterdir())) == 1
 
 
 def test_a_cache_that_cannot_be_written_names_the_option(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"dataset.cache_dir=.*: cannot write there"):
-        build(config(cache_dir=str(tmp_path / "file")), byte_tokenizer())
+        build(config(cache_dir=str(tmp_path / "file")), Side(tokenizer=byte_tokenizer()))
 
 
 def test_held_out_rows_of_another_file_are_left_out_of_training(config, tmp_path, rows):
     other = tmp_path / "other.jsonl"
     lines = rows.read_text().splitlines(keepends=True)
     other.write_text(lines[3] + lines[7] + '{"instruction": "New", "output": "one"}\n')
-    data = build(config(heldout_path=str(other)), byte_tokenizer())
+    data = build(config(heldout_path=str(other)), Side(tokenizer=byte_tokenizer()))
     assert (len(data.train), len(data.heldout)) == (38, 3)
     assert not set(texts(data.train)) & set(texts(data.heldout))
     assert data.verdict.train.skipped == {"that are also held out": 2}
@@ -198,13 +198,13 @@ def test_held_out_split_of_a_folder(config, tmp_path):
     folder.mkdir()
     for name, count in (("train", 5), ("test", 2)):
         (folder / f"{name}.jsonl").write_text("".join(f'{{"text": "{name} {i}"}}\n' for i in range(count)))
-    data = build(config(path=str(folder), heldout_split="test"), byte_tokenizer())
+    data = build(config(path=str(folder), heldout_split="test"), Side(tokenizer=byte_tokenizer()))
     assert texts(data.train) == [f"train {i}<eos>" for i in range(5)]
     assert texts(data.heldout) == ["test 0<eos>", "test 1<eos>"]
 
 
 def test_python_docs_have_a_held_out_split(config):
-    data = build(config(path="python_docs", max_length=256), byte_tokenizer())
+    data = build(config(path="python_docs", max_length=256), Side(tokenizer=byte_tokenizer()))
     assert data.verdict.format == "text"
     share = data.heldout.tokens / (data.heldout.tokens + data.train.tokens)
     assert 0.1 <= share <= 0.125
@@ -216,24 +216,24 @@ def test_python_docs_have_a_held_out_split(config):
 def test_num_samples_reads_the_first_rows_only(config, rows):
     with rows.open("a") as stream:
         stream.write("broken\n")
-    assert build(config(num_samples=20), byte_tokenizer()).verdict.reading.rows == 20
+    assert build(config(num_samples=20), Side(tokenizer=byte_tokenizer())).verdict.reading.rows == 20
     with pytest.raises(ValueError, match=r"rows.jsonl:41: not valid JSON"):
-        build(config(), byte_tokenizer())
+        build(config(), Side(tokenizer=byte_tokenizer()))
 
 
 def test_empty_or_unusable_data_is_an_error(config, tmp_path):
     file = tmp_path / "empty.jsonl"
     file.write_text("\n")
     with pytest.raises(ValueError, match=r"dataset.path=.*empty.jsonl: is empty"):
-        build(config(path=str(file)), byte_tokenizer())
+        build(config(path=str(file)), Side(tokenizer=byte_tokenizer()))
     file.write_text('{"text": ""}\n{"text": " "}\n')
     with pytest.raises(ValueError, match=r"no row is usable; (?s:.*)2 text is empty"):
-        build(config(path=str(file)), byte_tokenizer())
+        build(config(path=str(file)), Side(tokenizer=byte_tokenizer()))
 
 
 def test_nothing_supervised_within_max_length_is_an_error(config):
     with pytest.raises(ValueError, match=r"no example left (?s:.*)36 whose response lies wholly beyond"):
-        build(config(max_length=16), byte_tokenizer())
+        build(config(max_length=16), Side(tokenizer=byte_tokenizer()))
 
 
 MISTAKES = [
@@ -268,5 +268,5 @@ def test_ids_of_a_large_vocabulary_survive(config):
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([f"<{i}>" for i in range(70_000)])
     tokenizer.chat_template = None
-    data = build(config(template=None), tokenizer)
+    data = build(config(template=None), Side(tokenizer=tokenizer))
     assert data.train.file.ids_T.dtype == np.int32

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdlab.data import stream as stream_module
-from kdlab.data.dataset import DatasetConfig, build
+from kdlab.data.dataset import DatasetConfig, Side, build
 from kdlab.data.loader import StepLoader, open_loader
 from kdlab.data.stream import TokenStream
 from kdlab.models.tiny import byte_tokenizer
@@ -36,7 +36,7 @@ def data(request, tmp_path, monkeypatch):
         max_length=16,
         cache_dir=str(tmp_path / "cache"),
     )
-    return build(config, byte_tokenizer())
+    return build(config, Side(tokenizer=byte_tokenizer()))
 
 
 def loader(data, **changes):
@@ -134,7 +134,7 @@ def test_rows_that_are_held_out_are_left_out_of_the_stream(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {i % 20}"}) + "\n" for i in range(60)))
     config = DatasetConfig(path=str(path), streaming=True, heldout=4, max_length=16, cache_dir=str(tmp_path))
-    data = build(config, byte_tokenizer())
+    data = build(config, Side(tokenizer=byte_tokenizer()))
     made = loader(data, max_steps=24)
     assert {int(text.removesuffix("<eos>").split()[1]) for text in texts(made)} == set(range(4, 20))
     assert made.counts["skipped: that are also held out"] == 2 * 8  # repeats of 4 rows, twice, in two epochs
@@ -168,21 +168,21 @@ def test_a_fault_of_a_held_out_stream_names_its_own_option(tmp_path):
         cache_dir=str(tmp_path),
     )
     with pytest.raises(ValueError, match=r"^dataset.heldout_path=.*held.jsonl: no row is usable"):
-        build(config, byte_tokenizer())
+        build(config, Side(tokenizer=byte_tokenizer()))
 
 
 def test_a_stream_without_a_usable_row_is_an_error(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "first"}\n' + '{"text": ""}\n' * 40)
     config = DatasetConfig(path=str(path), streaming=True, heldout=1, max_length=16, cache_dir=str(tmp_path))
-    data = build(config, byte_tokenizer())
+    data = build(config, Side(tokenizer=byte_tokenizer()))
     with pytest.raises(ValueError, match=r"no row of the stream can be trained on"):
         next(iter(loader(data)))
 
 
 def test_stored_data_gets_the_ordinary_loader(tmp_path):
     config = DatasetConfig(path="python_docs", max_length=64, cache_dir=str(tmp_path))
-    data = build(config, byte_tokenizer())
+    data = build(config, Side(tokenizer=byte_tokenizer()))
     made = open_loader(data.train, batch_size=2, pad_id=0, max_length=64)
     assert isinstance(made, StepLoader)
     assert next(iter(made))[0].input_ids_BT.dtype == torch.int64

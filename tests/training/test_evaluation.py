@@ -11,6 +11,7 @@ from kdlab.data.store import Example
 from kdlab.models.head import SplitModel
 from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.training.evaluation import PROMPT_TOKENS, continuations, forward_speed, heldout_metrics, prompts
+from kdlab.training.pair import ModelPair
 
 CPU = torch.device("cpu")
 
@@ -56,7 +57,9 @@ def test_measuring_leaves_mode_gradients_and_random_numbers_alone():
     split = SplitModel(tiny_model("llama").train())
     ids = torch.randint(3, 200, (2, 9))
     state = torch.get_rng_state()
-    metrics = heldout_metrics(split, None, [Batch(input_ids_BT=ids, labels_BT=ids)], device=CPU)
+    metrics = heldout_metrics(
+        ModelPair(split=split, teacher=None), [Batch(input_ids_BT=ids, labels_BT=ids)], device=CPU
+    )
     assert (metrics["rows"], metrics["tokens"]) == (16, 18)
     assert split.model.training
     assert all(parameter.grad is None for parameter in split.model.parameters())

@@ -23,8 +23,9 @@ from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.rows import IGNORE
 from kdlab.teachers.live import LiveTeacher
 from kdlab.training.device import quiet_libraries
-from kdlab.training.module import Distiller, student_rows
+from kdlab.training.module import Distiller
 from kdlab.training.optimizers import SGD
+from kdlab.training.pair import ModelPair
 from kdlab.training.run import train
 
 LENGTHS = (12, 3, 7, 12, 5, 9, 2, 10)
@@ -70,7 +71,8 @@ def one_step(job, step, *, loss, taught=True, **options):
             super().on_before_optimizer_step(optimizer)
 
     config = job(loss=loss, optimizer=SGD(lr=1e-3), clip=0.0, **options)
-    module = Recorder(config, double(2), teacher() if taught else None, total_steps=1)
+    pair = ModelPair(split=SplitModel(double(2)), teacher=teacher() if taught else None)
+    module = Recorder(config, pair, total_steps=1)
     with quiet_libraries():
         trainer = Trainer(
             max_steps=1,
@@ -135,9 +137,9 @@ def test_mixed_precision_reaches_the_head_and_stays_near_float32():
     values, gradients = [], []
     for narrow in (False, True):
         student = tiny_model("llama", seed=2)
-        split = SplitModel(student)
+        pair = ModelPair(split=SplitModel(student), teacher=taught)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
-            rows = student_rows(split, taught, step)
+            rows = pair.rows(step)
         assert rows.student.hidden_NH.dtype == (torch.bfloat16 if narrow else torch.float32)
         assert rows.teacher.hidden_NH.dtype == torch.float32
         out = row_loss(loss, rows, count=len(rows)).loss

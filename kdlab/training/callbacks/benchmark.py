@@ -67,7 +67,7 @@ class Benchmark(Callback):  # type: ignore[misc]
     def evaluate(self, module: Any, step: int) -> None:
         began = time.perf_counter()
         with nullcontext() if self.ema is None else self.ema.applied(module.student):
-            found = heldout_metrics(module.split, module.teacher, self.data.heldout(), device=module.device)
+            found = heldout_metrics(module.pair, self.data.heldout(), device=module.device)
         seconds = time.perf_counter() - began
         self.seconds += seconds
         self.metrics.heldout(step, found, seconds)

@@ -1,0 +1,12 @@
+"""SpanKL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdlab.losses.cross.base import CrossLoss
+
+
+@dataclass(kw_only=True)
+class SpanKL(CrossLoss):
+    """SpanKL."""

@@ -1,0 +1,17 @@
+"""ULD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdlab.losses.cross.base import CrossLoss
+
+
+@dataclass(kw_only=True)
+class ULD(CrossLoss):
+    """ULD."""
+
+
+@dataclass(kw_only=True)
+class ULDHybrid(CrossLoss):
+    """ULDHybrid."""

@@ -1,0 +1,114 @@
+"""A student and its teacher reading the same batch: what comes out is rows.
+
+Shape letters: B batch, T time, N rows, M rows of a teacher with another tokenizer, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kdlab.batch import Batch
+from kdlab.models.head import SplitModel
+from kdlab.models.pair import shared_entries
+from kdlab.rows import PairRows, Rows, cut, supervised
+from kdlab.text.alignment import Stretch, align
+from kdlab.text.vocabulary import Matched, match
+
+if TYPE_CHECKING:
+    from kdlab.losses.base import Loss
+    from kdlab.models.student import Student
+    from kdlab.rows import Side, Signal
+    from kdlab.teachers.live import LiveTeacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """A student and its teacher (None: labels alone), and how their vocabularies meet.
+
+    `shared` is how many ids mean the same to both, where both sides are cut to these (`loss.vocab=shared`); `matched`
+    which ids of two tokenizers mean the same string, for the cross-tokenizer losses.
+    """
+
+    split: SplitModel
+    teacher: LiveTeacher | None
+    shared: int | None = None
+    matched: Matched | None = None
+
+    def rows(self, batch: Batch, *, taught: bool = True) -> Rows | PairRows:
+        """The rows of one batch, the student's side with its graph where gradients are on.
+
+        `taught` False leaves the teacher out. A batch that carries the teacher's own reading gives `PairRows`.
+        """
+        positions_N, labels_N = supervised(batch.labels_BT, shift=batch.shift)
+        if batch.teacher is not None and taught:
+            assert self.teacher is not None
+            return self._paired(batch, batch.teacher, positions_N, labels_N)
+        signal = self._signal(batch, positions_N) if taught and self.teacher is not None else None
+        student = self._student(batch, positions_N)
+        if self.shared is None:
+            return Rows(student=student, teacher=signal, labels_N=labels_N)
+        student, student_rest = cut(student, self.shared)
+        teacher, teacher_rest = (None, None) if signal is None else cut(signal, self.shared)
+        return Rows(
+            student=student,
+            teacher=teacher,
+            labels_N=labels_N,
+            student_rest=student_rest,
+            teacher_rest=teacher_rest,
+        )
+
+    def _paired(self, batch: Batch, theirs: Batch, positions_N: Tensor, labels_N: Tensor) -> PairRows:
+        positions_M, teacher_labels_M = supervised(theirs.labels_BT, shift=theirs.shift)
+        span_N, span_M, spans = align(_stretch(batch, positions_N), _stretch(theirs, positions_M))
+        signal = self._signal(theirs, positions_M)
+        return PairRows(
+            student=self._student(batch, positions_N),
+            teacher=signal,
+            labels_N=labels_N,
+            teacher_labels_M=teacher_labels_M,
+            student_span_N=span_N,
+            teacher_span_M=span_M,
+            spans=spans,
+        )
+
+    def _signal(self, batch: Batch, positions_N: Tensor) -> Signal:
+        assert self.teacher is not None
+        with torch.no_grad(), torch.autocast(batch.input_ids_BT.device.type, enabled=False):
+            return self.teacher.signal(batch, positions_N)
+
+    def _student(self, batch: Batch, positions_N: Tensor) -> Side:
+        hidden_BTH = self.split.hidden(batch)
+        hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[positions_N]
+        device = hidden_NH.device.type
+        if torch.is_autocast_enabled(device):
+            # The last norm leaves float32; autocast would narrow it at the head, and the engine multiplies in it.
+            hidden_NH = hidden_NH.to(torch.get_autocast_dtype(device))
+        return self.split.project(hidden_NH)
+
+
+def pair_up(loss: Loss, student: Student, teacher: LiveTeacher | None) -> ModelPair:
+    """The two side by side, as the loss pairs their vocabularies. Raises ValueError where it cannot."""
+    split = SplitModel(student.model)
+    if teacher is None or loss.pairing == "strict":
+        return ModelPair(split=split, teacher=teacher)
+    if loss.pairing == "cross":
+        return ModelPair(split=split, teacher=teacher, matched=match(student.tokenizer, teacher.tokenizer))
+    shared = shared_entries(
+        student.tokenizer, teacher.tokenizer, entries=split.vocabulary, teacher_entries=teacher.split.vocabulary
+    )
+    return ModelPair(split=split, teacher=teacher, shared=shared)
+
+
+def _stretch(batch: Batch, positions_N: Tensor) -> Stretch:
+    """Where the labels of these rows lie in the bytes of their example."""
+    assert batch.starts_BT is not None
+    assert batch.ends_BT is not None
+    labels_N = positions_N + 1 if batch.shift else positions_N
+    example_N = positions_N // batch.labels_BT.shape[1]
+    return Stretch(
+        example_N=example_N, start_N=batch.starts_BT.reshape(-1)[labels_N], end_N=batch.ends_BT.reshape(-1)[labels_N]
+    )
