@@ -109,11 +109,11 @@ class Meter:
         """A student and, beside a bfloat16 teacher, a float32 teacher of the bound's own."""
         from transformers import AutoModelForCausalLM
 
-        from kdlab.models.loading import load_causal
+        from kdlab.models.loading import load_language_model
 
         student = AutoModelForCausalLM.from_config(self.student_config).float().train()
         student.load_state_dict(self.untrained)
-        teacher = load_causal(TEACHER, dtype="float32") if self.bfloat16 else self.teacher.model
+        teacher = load_language_model(TEACHER, dtype="float32") if self.bfloat16 else self.teacher.model
         return bound(teacher, student)
 
 

@@ -21,7 +21,8 @@ class Batch:
     `labels_BT` holds the token id at every supervised position and `IGNORE` elsewhere; it is not shifted (see
     `rows.supervised`). A packed batch has `position_ids_BT`, restarting at 0 at every document, and no attention mask:
     the models tell documents apart by the restarts. `example_ids` name the examples for error messages.
-    `padding` counts a packed batch's positions behind the last document of a row, which no attention mask tells.
+    `padding` counts the padding that no attention mask tells: a packed batch's positions behind the last document of a
+    row, and the one position of a filler.
 
     `shift` is False where position t predicts label t: a seq2seq batch, whose `input_ids_BT` and mask are the
     encoder's `[B, S]` and whose `labels_BT` are the decoder's `[B, T]` (its inputs are made from them).
@@ -62,9 +63,9 @@ class Batch:
         """Positions that are not padding; of a seq2seq batch, the encoder's and the supervised ones."""
         if not self.shift:
             assert self.attention_mask_BT is not None
-            return int(self.attention_mask_BT.sum()) + self.rows
+            return int(self.attention_mask_BT.sum()) + self.rows - self.padding
         if self.attention_mask_BT is not None:
-            return int(self.attention_mask_BT.sum())
+            return int(self.attention_mask_BT.sum()) - self.padding
         return self.input_ids_BT.numel() - self.padding
 
     @property

@@ -11,6 +11,7 @@ from kdlab import __version__
 
 VERBS = {
     "train": "teach a student: distil it from a teacher, or fine-tune it with teacher=none",
+    "check": "before a long run: would it fit and work?",
     "report": "make a page and a table of one run or many",
     "completion": 'print a shell completion script: eval "$(kdlab completion bash)"',
 }

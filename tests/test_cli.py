@@ -36,7 +36,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["trian"], "did you mean train?"),
         (["raport", "x"], "did you mean report?"),
-        (["qqq"], "the verbs are train, report"),
+        (["qqq"], "the verbs are train, check, report"),
         (["experiment=smoke", "seed=1"], "kdlab train experiment=smoke seed=1"),
         (["-m", "experiment=smoke"], "kdlab train -m experiment=smoke"),
     ],

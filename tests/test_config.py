@@ -153,11 +153,34 @@ def test_a_mistake_is_said_as_typed_with_the_remedy(
         (["student.from_teacher=null"], ["student.path is not set", "student=scratch"]),
         (["teacher=pretrained"], ["teacher.path is not set"]),
         (["trainer.max_steps=null", "dataset=openwebtext"], ["dataset.streaming=true", "trainer.max_steps"]),
-        (["teacher=flan_t5_base"], ["teacher.path=google/flan-t5-base", "an encoder-decoder model", "gpt2"]),
-        (["teacher.path=tiny:t5"], ["teacher.path=tiny:t5", "encoder-decoder"]),
+        (
+            ["teacher=flan_t5_base", "student=gpt2"],
+            ["student.path=openai-community/gpt2: a causal model", "google/flan-t5-base is an encoder-decoder", "uld"],
+        ),
+        (
+            ["teacher.path=tiny:llama", "student=scratch", "student.architecture.model_type=t5"],
+            ["model_type=t5: an enc"],
+        ),
+        (["teacher.path=tiny:t5", "dataset.pack=true"], ["dataset.pack=true: teacher.path=tiny:t5", "pack=false"]),
+        (
+            ["teacher=none", "loss=hard", "student.from_teacher=null", "student.path=tiny:bart", "dataset.pack=true"],
+            ["dataset.pack=true: student.path=tiny:bart"],
+        ),
+        (
+            ["teacher.path=tiny:bart", "dataset.streaming=true", "dataset.heldout=9"],
+            ["dataset.streaming=true: teacher.path=tiny:bart", "streaming=false"],
+        ),
+        (["teacher.path=tiny:t5", "student.dtype=float16"], ["student.dtype=float16", "T5", "bfloat16"]),
+        (["teacher.path=tiny:t5", "trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "T5", "bf16-mixed"]),
         (["student=roberta_base"], ["student.path=FacebookAI/roberta-base", "encoder model"]),
         (["teacher.path=distilbert/distilbert-base-uncased"], ["encoder model"]),
-        (["teacher.path=google/mt5-base"], ["encoder-decoder model"]),
+        (["teacher.path=google/mt5-base", "student=gpt2"], ["encoder-decoder model"]),
+        (
+            ["quantization=gguf", "trainer.accelerator=cpu"],
+            ["quantization=gguf reads a .gguf file", "quantization=none"],
+        ),
+        (["student=tiny", "student.quantization=nf4"], ["student.quantization=nf4", "student.lora.r=8"]),
+        (["student.quantization=nf4", "student.lora.r=8"], ["student.quantization=nf4", "student.path"]),
         (["teacher.path=tiny:lama"], ["teacher.path=tiny:lama", "tiny:llama"]),
     ],
 )
@@ -172,13 +195,19 @@ def test_possible_pairs(composer: Composer) -> None:
         ["teacher=none", "loss=hard", "student=tiny"],
         ["loss=hard"],
         ["student=tiny", "teacher.path=tiny:gpt2", "student.lora.r=2"],
+        ["teacher.path=tiny:t5", "student=cut", "trainer.precision=bf16-mixed"],
+        ["teacher=flan_t5_large", "student=flan_t5_small"],
+        ["teacher=bart_large", "student=bart_base", "trainer.precision=16-mixed"],
+        ["teacher=flan_t5_base", "student=gpt2", "loss=uld"],
+        ["teacher.path=someone/summaries", "student=flan_t5_small"],
     ):
         load_with(composer, overrides)
 
 
 def test_a_local_model_is_judged_by_its_config(composer: Composer, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    assert "encoder-decoder" in refusal(composer, f"teacher.path={tmp_path}")
+    for config in ('{"model_type": "t5"}', '{"model_type": "own", "is_encoder_decoder": true}'):
+        (tmp_path / "config.json").write_text(config)
+        assert "an encoder-decoder model" in refusal(composer, f"teacher.path={tmp_path}", "student=gpt2")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     assert load_with(composer, ["experiment=smoke", f"teacher.path={tmp_path}"]).config.teacher.path == str(tmp_path)
 
@@ -192,6 +221,10 @@ def test_a_missing_package_names_its_extra(composer: Composer, monkeypatch: pyte
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "kdlab[quant]" in refusal(composer, "optimizer=adamw_8bit")
     assert "kdlab[quant]" in refusal(composer, "quantization=nf4")
+    assert "kdlab[gptq]" in refusal(composer, "quantization=gptq")
+    assert "student.quantization=bnb8: needs bitsandbytes" in refusal(
+        composer, "student=tiny", "student.quantization=bnb8", "student.lora.r=8"
+    )
     assert "kdlab[tracking]" in refusal(composer, "trainer.loggers=[wandb]")
 
 

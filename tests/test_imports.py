@@ -27,6 +27,7 @@ LAYERS = {
     "teachers": 2,
     "training": 3,
     "exporting": 3,
+    "preflight": 3,
     "config": 4,
     "commands": 4,
     "cli": 4,
@@ -34,7 +35,7 @@ LAYERS = {
 }
 THIRD_PARTY = {
     0: {"torch"},
-    1: {"torch", "numpy", "jinja2"},
+    1: {"torch", "numpy", "jinja2", "rouge_score", "sacrebleu"},
     2: {"transformers", "tokenizers", "datasets", "peft", "huggingface_hub", "pyarrow", "safetensors", "filelock"}
     | {"bitsandbytes", "torchao", "gguf", "rich"},
     3: {"lightning", "onnxruntime", "wandb", "tensorboard"},
@@ -45,7 +46,7 @@ ONLY_THERE = {"hydra", "omegaconf", "yaml"}
 REPORTING = {"rich", "matplotlib"}
 INSIDE_FUNCTIONS = {"bitsandbytes", "torchao", "gguf", "onnxruntime", "wandb", "tensorboard", "matplotlib"}
 """Optional or slow packages, imported by the function that needs them."""
-INSIDE_FUNCTIONS |= {"datasets", "peft", "huggingface_hub", "pyarrow"}
+INSIDE_FUNCTIONS |= {"datasets", "peft", "huggingface_hub", "pyarrow", "rouge_score", "sacrebleu"}
 
 WITHOUT_TORCH = [
     "kdlab.cli",
@@ -53,6 +54,7 @@ WITHOUT_TORCH = [
     "kdlab.config.loading",
     "kdlab.config.completing",
     "kdlab.commands.train",
+    "kdlab.commands.check",
     "kdlab.commands.train_jobs",
     "kdlab.commands.report",
     "kdlab.commands.completion",

@@ -73,6 +73,18 @@ def make_local(folder: Path, option: str, path: str) -> None:
     if Path(path).suffix:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path.replace("*", "x")).write_text("{}")
+    elif path.startswith("multirun/"):
+        (folder / path).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("page", READMES[1:], ids=lambda page: page.parent.name)
+def test_an_experiment_has_one_line_to_run_it_that_its_page_shows(page: Path) -> None:
+    (line,) = page.with_name("run.sh").read_text(encoding="utf-8").splitlines()
+    run = list(commands(f"```bash\n{line}\n```\n"))
+    shown = list(commands(page.read_text(encoding="utf-8")))
+    assert run
+    assert all(command in shown for command in run)
+    assert f"experiment={page.parent.name}" in line
 
 
 def test_commands_are_found() -> None:

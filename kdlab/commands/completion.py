@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from kdlab.cli import VERBS
-from kdlab.commands.flags import TRAIN_FLAGS
+from kdlab.commands.flags import FLAGS
 
 # bash splits words at "=" and ":"; so the word is taken from the line itself, and what lies before the last such
 # character is cut from each answer again
@@ -69,11 +69,11 @@ def query(words: Sequence[str]) -> list[str]:
     verb, before, word = words[0], words[1:-1], words[-1]
     if verb == "completion":
         return [shell for shell in SHELLS if shell.startswith(word)]
-    if verb != "train" or (before and before[-1] in ("-c", "--config-dir")):
+    if verb not in FLAGS or (before and before[-1] in ("-c", "--config-dir", "--json", "--memory")):
         return []
     if word.startswith("-"):
-        flags = [flag.split(" ")[0] for both in TRAIN_FLAGS for flag in both.split(", ")]
+        flags = [flag.split(" ")[0] for both in FLAGS[verb] for flag in both.split(", ")]
         return [flag for flag in flags if flag.startswith(word)]
     from kdlab.config.completing import candidates
 
-    return candidates(verb, before, word)
+    return candidates("train", before, word)  # both take the options of a run

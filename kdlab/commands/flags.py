@@ -16,6 +16,16 @@ TRAIN_FLAGS = {
     "-h, --help": "this page",
 }
 
+CHECK_FLAGS = {
+    "-m, --multirun": "check every run of a sweep",
+    "-c, --config-dir DIR": "a folder of your own option files (DIR/experiment/mine.yaml)",
+    "--json FILE": "write what was found, with all numbers, to FILE",
+    "--memory GIB": "assume a device with so much memory",
+    "--no-probe": "time nothing: no prediction of hours",
+    "-h, --help": "this page",
+}
+FLAGS = {"train": TRAIN_FLAGS, "check": CHECK_FLAGS}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
@@ -25,6 +35,19 @@ class Flags:
     multirun: bool
     show: bool
     config_dir: str | None
+    help: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckFlags:
+    """What was typed after `check`. `memory` is in GiB."""
+
+    overrides: list[str]
+    multirun: bool
+    config_dir: str | None
+    json: str | None
+    memory: float | None
+    probe: bool
     help: bool
 
 
@@ -47,18 +70,38 @@ def train_flags(argv: Sequence[str]) -> Flags:
     parser.add_argument("-c", "--config-dir")
     parser.add_argument("-h", "--help", action="store_true")
     known, rest = parser.parse_known_args(list(argv))
-    for word in rest:
+    return Flags(overrides=overrides_only(rest, "train"), **vars(known))
+
+
+def check_flags(argv: Sequence[str]) -> CheckFlags:
+    """Read the flags of `kdlab check`. Raises as `train_flags` does."""
+    parser = Parser(prog="kdlab check", add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-c", "--config-dir")
+    parser.add_argument("--json")
+    parser.add_argument("--memory", type=float)
+    parser.add_argument("--no-probe", action="store_false", dest="probe")
+    parser.add_argument("-h", "--help", action="store_true")
+    known, rest = parser.parse_known_args(list(argv))
+    if known.memory is not None and not known.memory > 0:
+        raise ConfigError(f"--memory {known.memory:g}: must be > 0 GiB")
+    return CheckFlags(overrides=overrides_only(rest, "check"), **vars(known))
+
+
+def overrides_only(words: list[str], verb: str) -> list[str]:
+    """The words as they are. Raises ConfigError for one that was meant as a flag."""
+    for word in words:
         if word.startswith("-"):
-            raise ConfigError(no_such_flag(word))
-    return Flags(overrides=rest, **vars(known))
+            raise ConfigError(no_such_flag(word, verb))
+    return words
 
 
-def no_such_flag(word: str) -> str:
+def no_such_flag(word: str, verb: str = "train") -> str:
     """One line about a word with dashes that is no flag."""
     bare = word.lstrip("-")
     if "=" in bare or "." in bare:
         return f"{word}: options have no dashes: {bare if '=' in bare else bare + '=<value>'}"
-    flags = [flag.split(" ")[0].rstrip(",") for flags in TRAIN_FLAGS for flag in flags.split(", ")]
+    flags = [flag.split(" ")[0].rstrip(",") for flags in FLAGS[verb] for flag in flags.split(", ")]
     near = nearest(word, flags)
-    guess = f"did you mean {near[0]}?" if near else f"the flags are {', '.join(TRAIN_FLAGS)}"
+    guess = f"did you mean {near[0]}?" if near else f"the flags are {', '.join(FLAGS[verb])}"
     return f"{word}: no such flag; {guess}"

@@ -1,4 +1,4 @@
-"""The help page of `kdlab train`: groups with their options, and the most used options with their defaults."""
+"""The help page of `kdlab train` and `kdlab check`: groups, their options, the most used with their defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from kdlab.commands.flags import TRAIN_FLAGS
+from kdlab.commands.flags import FLAGS
 from kdlab.config.options import POLYMORPHIC, ROOTS, conf_dir, default, group_files, hints, section_of
 
 OPTIONS = {
@@ -37,12 +37,12 @@ OPTIONS = {
 }
 
 
-def help_text(config_dir: str | None = None) -> str:
-    """The whole page, with the options of the user's own `config_dir`."""
+def help_text(config_dir: str | None = None, *, verb: str = "train") -> str:
+    """The whole page of `verb`, with the options of the user's own `config_dir`."""
     folders = [conf_dir(), *([Path(config_dir).expanduser()] if config_dir else [])]
     chosen = choices()
-    lines = ["usage: kdlab train [flags] [group=option] [key=value] ...", "", "flags:"]
-    lines += [f"  {flag:<24}{what}" for flag, what in TRAIN_FLAGS.items()]
+    lines = [f"usage: kdlab {verb} [flags] [group=option] [key=value] ...", "", "flags:"]
+    lines += [f"  {flag:<24}{what}" for flag, what in FLAGS[verb].items()]
     lines += ["", "groups (* unless you choose another):"]
     for group, options in group_files(*folders).items():
         marked = ", ".join(f"{option}*" if chosen.get(group) == option else option for option in options)
@@ -51,15 +51,22 @@ def help_text(config_dir: str | None = None) -> str:
     for key, what in OPTIONS.items():
         lines.append(f"  {f'{key}={shown(default_of(key, chosen))}':<36}{what}")
     lines += ["", "examples:"]
-    lines += [f"  {line.strip()}" for line in EXAMPLES.strip().splitlines()]
+    lines += [f"  {line.strip()}" for line in EXAMPLES[verb].strip().splitlines()]
     return "\n".join(lines)
 
 
-EXAMPLES = """
+EXAMPLES = {
+    "train": """
 kdlab train experiment=quickstart
 kdlab train teacher=gpt2_xl student=gpt2 loss=reverse_kl loss.temperature=2 dataset=dolly
 kdlab train -m experiment=smoke loss=forward_kl,reverse_kl seed=0,1
-"""
+""",
+    "check": """
+kdlab check experiment=quickstart
+kdlab check teacher=gpt2_xl student=gpt2 dataset=dolly trainer.batch_size=4
+kdlab check experiment=quickstart --memory 8 --json check.json
+""",
+}
 
 
 def choices() -> dict[str, str]:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
-from pathlib import Path
 
-from kdlab.config.mistakes import nearest
+from kdlab.config.families import check_model, check_place, is_t5, kind_of, kind_of_family
 from kdlab.data.files import find_files, looks_local
 from kdlab.losses import ALL_LOSSES
-from kdlab.models import tiny
-from kdlab.models.quantization import PACKAGES
+from kdlab.metrics.generation import PACKAGES as METRIC_PACKAGES
+from kdlab.models.quantization import lacking, refuse_gguf
 from kdlab.training.optimizers import AdamW8bit
 from kdlab.training.recipe import TrainConfig
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,79}")
-ENCODERS = ("bert", "distilbert", "modernbert", "roberta", "distilroberta", "albert", "deberta", "electra")
-ENCODER_DECODERS = ("t5", "mt5", "byt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian")
-"""Families that predict no next token, by the word that stands in their names and in `model_type`."""
 NEEDS_TEACHER = ("kl", "top1_agreement")
 """Held-out metrics that compare with a teacher."""
 LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "wandb_offline": "wandb"}
@@ -30,8 +25,10 @@ def check_rules(config: TrainConfig) -> None:
         raise ValueError(f"name={config.name}: a folder is named by it; use up to 80 letters, digits and _ . = + -")
     check_teacher(config)
     check_student(config)
+    check_kinds(config)
     check_dataset(config)
     check_monitors(config)
+    check_inner(config)
     check_packages(config)
 
 
@@ -41,7 +38,7 @@ def loss_name(config: TrainConfig) -> str:
 
 
 def check_teacher(config: TrainConfig) -> None:
-    """A loss that needs a teacher has one, and the teacher is a model that predicts next tokens."""
+    """A loss that needs a teacher has one, and the teacher is a model that writes text."""
     if config.teacher.source == "none":
         if config.loss.needs_teacher:
             raise ValueError(
@@ -55,6 +52,8 @@ def check_teacher(config: TrainConfig) -> None:
             "teacher.path is not set: write teacher.path=<hub id, folder or GGUF file> or teacher=<option>"
         )
     check_model("teacher.path", config.teacher.path)
+    if config.quantization.kind == "gguf" and config.trainer.accelerator == "cpu":
+        refuse_gguf(config.teacher.path, device="cpu", name=f"teacher.path={config.teacher.path}")
 
 
 def check_student(config: TrainConfig) -> None:
@@ -78,46 +77,57 @@ def check_student(config: TrainConfig) -> None:
             raise ValueError("student.tokenizer is not set: student.architecture has none and teacher=none lends none")
 
 
-def check_model(option: str, path: str) -> None:
-    """A local model exists, and as far as its name or config tells it predicts next tokens."""
-    if path.startswith("tiny:"):
-        kind = path.removeprefix("tiny:")
-        if kind not in tiny.KINDS:
-            raise ValueError(f"{option}={path}: must be one of {', '.join(f'tiny:{known}' for known in tiny.KINDS)}")
-        family = kind
-    else:
-        check_place(option, path)
-        family = model_type(path) or Path(path).name.lower()
-    words = set(re.split(r"[^a-z0-9]+", family))
-    other = "encoder" if words & {*ENCODERS} else "encoder-decoder" if words & {*ENCODER_DECODERS} else ""
-    if other:
+def check_kinds(config: TrainConfig) -> None:
+    """Student and teacher are of one kind, as far as names tell, and an encoder-decoder gets what it can work with."""
+    teacher = config.teacher.path if config.teacher.source != "none" else None
+    sides = [(f"teacher.path={teacher}", kind_of(teacher))] if teacher else []
+    sides += [(named, kind) for named, kind in [_student_kind(config)] if named]
+    if len({kind for _, kind in sides if kind}) > 1 and config.loss.pairing != "cross":
+        (their_name, theirs), (name, kind) = sides
         raise ValueError(
-            f"{option}={path}: an {other} model, and `kdlab train` teaches models that predict the next token; "
-            f"choose one such as gpt2, llama, opt, qwen or smollm2"
+            f"{name}: {_KIND[kind]}, but {their_name} is {_KIND[theirs]}: choose two of one kind, or a cross-tokenizer "
+            "loss such as loss=uld_hybrid"
         )
+    for name, kind in sides:
+        if kind != "encoder-decoder":
+            continue
+        for option, on in (("pack", config.dataset.pack), ("streaming", config.dataset.streaming)):
+            if on:
+                raise ValueError(
+                    f"dataset.{option}=true: {name} is an encoder-decoder model, which cannot have it: "
+                    f"write dataset.{option}=false"
+                )
+    halves = [
+        ("trainer.precision", config.trainer.precision, "16-mixed", "bf16-mixed or 32"),
+        ("student.dtype", config.student.dtype, "float16", "bfloat16 or float32"),
+    ]
+    for option, value, half, remedy in halves:
+        if value == half and _student_is_t5(config):
+            raise ValueError(
+                f"{option}={half}: the student is a T5, whose feed-forward layers leave float16 and give nan: "
+                f"use {remedy}"
+            )
 
 
-def check_place(option: str, path: str) -> None:
-    """A path that can only be a local one exists."""
-    place = Path(path).expanduser()
-    local = path.endswith(".gguf") or path.startswith(("/", ".", "~")) or path.count("/") > 1
-    if local and not path.startswith("tiny:") and not place.exists():
-        siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        near = nearest(place.name, siblings)
-        guess = f"; did you mean {' or '.join(str(place.parent / name) for name in near)}?" if near else ""
-        raise FileNotFoundError(f"{option}={path}: no such file or folder{guess}")
+_KIND = {"causal": "a causal model", "encoder-decoder": "an encoder-decoder model"}
 
 
-def model_type(path: str) -> str:
-    """`model_type` of a local model folder; empty where there is none to read."""
-    file = Path(path).expanduser() / "config.json"
-    if not file.is_file():
-        return ""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not valid JSON ({error})") from error
-    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
+def _student_kind(config: TrainConfig) -> tuple[str, str]:
+    """What names the student, as the user typed it, and its kind; both empty where it is made of the teacher."""
+    student = config.student
+    if student.path:
+        return f"student.path={student.path}", kind_of(student.path)
+    if student.architecture:
+        family = student.architecture["model_type"]
+        return f"student.architecture.model_type={family}", kind_of_family(str(family))
+    return "", ""
+
+
+def _student_is_t5(config: TrainConfig) -> bool:
+    student = config.student
+    if student.architecture:
+        return is_t5(str(student.architecture["model_type"]))
+    return is_t5(student.path or config.teacher.path or "")
 
 
 def check_dataset(config: TrainConfig) -> None:
@@ -134,7 +144,7 @@ def check_dataset(config: TrainConfig) -> None:
 
 
 def check_monitors(config: TrainConfig) -> None:
-    """A metric that compares with the teacher has one."""
+    """A metric that compares with the teacher has one, with the student's tokenizer."""
     trainer = config.trainer
     monitors = {"trainer.checkpoint.monitor": trainer.checkpoint.monitor}
     if trainer.early_stopping is not None:
@@ -142,18 +152,40 @@ def check_monitors(config: TrainConfig) -> None:
     for option, monitor in monitors.items():
         if monitor in NEEDS_TEACHER and config.teacher.source == "none":
             raise ValueError(f"{option}={monitor}: compares with a teacher, but teacher=none: use nll or perplexity")
+        if monitor in NEEDS_TEACHER and config.loss.pairing == "cross":
+            raise ValueError(
+                f"{option}={monitor}: compares token by token, but loss={loss_name(config)} is between two tokenizers: "
+                "use nll or perplexity"
+            )
+
+
+def check_inner(config: TrainConfig) -> None:
+    """Inner terms compare two models position by position: with a teacher that reads the same tokens."""
+    for name in config.inner.terms():
+        if config.teacher.source == "none":
+            raise ValueError(f"inner.{name}: compares with a teacher, but teacher=none: choose inner=none or a teacher")
+        if config.loss.pairing == "cross":
+            raise ValueError(
+                f"inner.{name}: compares position by position, but loss={loss_name(config)} is between two tokenizers: "
+                "choose inner=none or a loss within one tokenizer"
+            )
 
 
 def check_packages(config: TrainConfig) -> None:
     """Optional packages that the options need are installed; nothing is imported."""
+    kinds = {"quantization": config.quantization.kind, "student.quantization": config.student.quantization}
+    for option, kind in kinds.items():
+        problem = lacking(kind)
+        if problem is not None and kind != "gguf":  # first of all it needs a GPU, and that is not known yet
+            raise ValueError(f"{option}={kind}: {problem}")
     needs: list[tuple[str, str, str]] = []
-    if config.quantization.kind in PACKAGES:
-        needs.append((f"quantization={config.quantization.kind}", PACKAGES[config.quantization.kind], "quant"))
     if isinstance(config.optimizer, AdamW8bit):
         needs.append(("optimizer=adamw_8bit", "bitsandbytes", "quant"))
     for logger in config.trainer.loggers:
         package = LOGGER_PACKAGES[logger]
         needs.append((f"trainer.loggers=[{logger}]", package, "tracking"))
+    for metric in config.benchmark.generation.metrics if config.benchmark.generation else ():
+        needs.append((f"benchmark.generation.metrics=[{metric}]", METRIC_PACKAGES[metric], "eval"))
     for option, package, extra in needs:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{option}: needs {package}, which is not installed: pip install 'kdlab[{extra}]'")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kdlab.text.formats import FORMATS
 
 if TYPE_CHECKING:
+    from kdlab.data.readers import Readers
     from kdlab.data.sources import Source
     from kdlab.data.store import TokenStore
     from kdlab.data.stream import TokenStream
     from kdlab.data.verdict import Verdict
-    from kdlab.text.encoding import Encoder
 
 UNSET = "???"
 LEAST_LENGTH = 8
@@ -24,7 +25,8 @@ class DatasetConfig:
 
     `path` is "python_docs" (bundled), a local file, glob or folder of json/jsonl/csv/tsv/parquet/txt, or a hub id, with
     `subset`, `split` and `revision`. `num_samples` reads the first rows only. `format` is "auto" or a name of
-    `text.formats.FORMATS`; `template` a jinja file that replaces the tokenizer's chat template.
+    `text.formats.FORMATS`; `template` a jinja file that replaces the student's chat template. A teacher with another
+    tokenizer keeps its own template; the student's examples decide which bytes both read.
 
     `supervise` is "response" (what the assistant says and its end token) or "all"; plain text is supervised throughout
     and ends with the tokenizer's EOS.
@@ -122,12 +124,10 @@ def build(config: DatasetConfig, student: Side, teacher: Side | None = None) -> 
     Raises FileNotFoundError for a path that is not there, ValueError for rows that are broken (with file and line),
     of no known format, or too few, each naming the option.
     """
-    from kdlab.text.encoding import Encoder
-    from kdlab.text.templates import read_template
+    from kdlab.data.readers import open_readers
 
-    template = read_template(config.template) if config.template is not None else None
-    encoder = Encoder(student.tokenizer, template=template, supervise=config.supervise)
-    return _streamed(config, encoder) if config.streaming else _whole(config, encoder)
+    readers = open_readers(config, student, teacher)
+    return _streamed(config, readers) if config.streaming else _whole(config, readers)
 
 
 def _source(config: DatasetConfig) -> Source:
@@ -154,41 +154,41 @@ def _heldout_source(config: DatasetConfig) -> Source | None:
     return None
 
 
-def _whole(config: DatasetConfig, encoder: Encoder) -> Data:
+def _whole(config: DatasetConfig, readers: Readers) -> Data:
     import numpy as np
 
     from kdlab.data import split
-    from kdlab.data.tokens import tokenised
+    from kdlab.data.tokens import tokenised_by_both
     from kdlab.data.verdict import Verdict
-    from kdlab.models.places import cache_folder
 
-    cache = cache_folder(config.cache_dir)
     given = _heldout_source(config)
     source = _source(config)
-    file, cached = tokenised(source, encoder, format_name=config.format, num_samples=config.num_samples, cache=cache)
-    everything = np.ones(len(file), np.bool_)
+    tokens, theirs, cached = tokenised_by_both(source, readers, config, num_samples=config.num_samples)
+    examples = partial(split.examples, max_length=config.max_length, max_target_length=config.max_target_length)
     if given is not None:
-        other, _ = tokenised(given, encoder, format_name=config.format, num_samples=None, cache=cache)
-        shared = np.isin(file.hashes, other.hashes)
-        train, train_part = split.examples(file, ~shared, max_length=config.max_length)
+        other, others, _ = tokenised_by_both(given, readers, config, num_samples=None)
+        shared = np.isin(tokens.hashes, other.hashes)
+        train, train_part = examples(tokens, ~shared, teacher=theirs)
         if shared.any():
             train_part.skipped["that are also held out"] = int(shared.sum())
-        heldout, heldout_part = split.examples(other, np.ones(len(other), np.bool_), max_length=config.max_length)
+        everything = np.ones(len(other), np.bool_)
+        heldout, heldout_part = examples(other, everything, teacher=others)
         how, heldout_reading = config.heldout_path or f"split {config.heldout_split}", other.reading
     else:
         held, windows, how = split.hold_out(
-            file, heldout=config.heldout, seed=config.split_seed, max_length=config.max_length
+            tokens, heldout=config.heldout, seed=config.split_seed, max_length=config.max_length
         )
+        everything = np.ones(len(tokens), np.bool_)
         sides = [(~held, None), (held, None)] if windows is None else [(everything, ~windows), (everything, windows)]
         (train, train_part), (heldout, heldout_part) = (
-            split.examples(file, chosen, max_length=config.max_length, keep=keep) for chosen, keep in sides
+            examples(tokens, chosen, keep=keep, teacher=theirs) for chosen, keep in sides
         )
         heldout_reading = None
     verdict = Verdict(
-        reading=file.reading,
+        reading=tokens.reading,
         heldout_reading=heldout_reading,
         split=how,
-        duplicates=split.repeats(file),
+        duplicates=split.repeats(tokens),
         train=train_part,
         heldout=heldout_part,
         cached=cached,
@@ -199,7 +199,7 @@ def _whole(config: DatasetConfig, encoder: Encoder) -> Data:
     return Data(train=train, heldout=heldout, verdict=verdict)
 
 
-def _streamed(config: DatasetConfig, encoder: Encoder) -> Data:
+def _streamed(config: DatasetConfig, readers: Readers) -> Data:
     from kdlab.data.stream import open_stream
 
-    return open_stream(config, encoder, _source(config), _heldout_source(config))
+    return open_stream(config, readers, _source(config), _heldout_source(config))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kdlab.data.store import TokenFile, TokenStore, count_supervised
-from kdlab.data.verdict import Part
+from kdlab.data.pairing import Teacher, covered, partners
+from kdlab.data.store import TokenStore, count_supervised
+from kdlab.data.token_file import Tokens
+from kdlab.data.verdict import ONE_SIDED, Part, TeacherPart
 
 FEW_DOCUMENTS = 10
 """With fewer plain-text documents than this, the tail of each is held out instead of whole documents."""
@@ -19,31 +21,97 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-def examples(file: TokenFile, chosen: Bools, *, max_length: int, keep: Bools | None = None) -> tuple[TokenStore, Part]:
+def examples(
+    file: Tokens,
+    chosen: Bools,
+    *,
+    max_length: int,
+    max_target_length: int | None = None,
+    keep: Bools | None = None,
+    teacher: Teacher | None = None,
+) -> tuple[TokenStore, Part]:
     """The examples of the chosen documents, and what became of them.
 
     Plain text: consecutive windows of `max_length` tokens; the last may be shorter, and takes a token from the one
-    before rather than stand alone. A conversation: its first `max_length` tokens; the rest is cut and counted. What is
+    before rather than stand alone. A conversation: its first `max_length` tokens; the rest is cut and counted. With an
+    encoder: the first `max_length` tokens of the source and `max_target_length` (None: as many) of the target. What is
     left without a supervised token is skipped and counted. `keep`, over the windows of all documents, narrows further.
+
+    With a `teacher` each comes as it reads it too; a row that it skips is skipped and counted.
     """
-    starts, stops, source = windows(file, max_length)
+    limit = max_target_length if file.seq2seq and max_target_length is not None else max_length
+    starts, stops, source = windows(file, limit)
     within = chosen[source] if keep is None else chosen[source] & keep
+    skipped: dict[str, int] = {}
+    if teacher is not None:
+        there = partners(file, teacher.tokens) >= 0
+        for reason, count in teacher.tokens.reasons(file.rows[np.unique(source[within & ~there[source]])]).items():
+            skipped[f"{ONE_SIDED}: {reason}"] = count
+        within &= there[source]
     starts, stops, source = starts[within], stops[within], source[within]
-    full = np.where(file.chat, file.lengths, 0)[source]
-    lost = np.maximum(full - (stops - starts), 0)
-    usable = count_supervised(file.supervised_T, starts, stops) > 0
-    part = Part(examples=int(usable.sum()), tokens=0, supervised=0)
-    part.cut, part.cut_tokens = int(((lost > 0) & usable).sum()), int(lost[usable].sum())
+    lost = np.maximum(np.where(file.chat, file.lengths, 0)[source] - (stops - starts), 0)
+    usable = count_supervised(file.supervised_T, starts if file.seq2seq else starts + 1, stops) > 0
     if bare := int((~usable & (lost > 0)).sum()):
-        part.skipped["whose response lies wholly beyond dataset.max_length"] = bare
+        skipped["whose response lies wholly beyond dataset.max_length"] = bare
     if bare := int((~usable & (lost == 0)).sum()):
-        part.skipped["with no token to predict"] = bare
-    store = TokenStore(file, starts=starts[usable], stops=stops[usable], source=source[usable], max_length=max_length)
-    part.tokens, part.supervised = store.tokens, store.supervised_tokens
-    return store, part
+        skipped["with no token to predict"] = bare
+    starts, stops, source, lost = starts[usable], stops[usable], source[usable], lost[usable]
+    store = TokenStore(
+        file,
+        starts=starts,
+        stops=stops,
+        source=source,
+        max_length=max_length,
+        max_target_length=limit,
+        teacher=None if teacher is None else _teachers(teacher, file, starts, stops, source, max_length),
+    )
+    if store.teacher is not None and (bare := int((store.teacher.supervised == 0).sum())):
+        skipped["with no token for the teacher to predict"] = bare
+        kept = store.teacher.supervised > 0
+        store, lost = store.only(kept), lost[kept]
+    return store, _part(store, lost, skipped)
 
 
-def windows(file: TokenFile, max_length: int) -> tuple[Ints, Ints, Ints]:
+def _teachers(teacher: Teacher, file: Tokens, starts: Ints, stops: Ints, source: Ints, max_length: int) -> TokenStore:
+    """The teacher's side of examples of a student's file."""
+    their_starts, their_stops = covered(file, teacher.tokens, starts=starts, stops=stops, source=source)
+    return TokenStore(
+        teacher.tokens,
+        starts=their_starts,
+        stops=their_stops,
+        source=partners(file, teacher.tokens)[source],
+        max_length=max_length,
+        bos_id=teacher.bos_id,
+        pad_id=teacher.pad_id,
+    )
+
+
+def _part(store: TokenStore, lost: Ints, skipped: dict[str, int]) -> Part:
+    part = Part(examples=len(store), tokens=store.tokens, supervised=store.supervised_tokens, skipped=skipped)
+    part.cut, part.cut_tokens = int((lost > 0).sum()), int(lost.sum())
+    if store.seq2seq:
+        part.source_tokens = int(store.source_lengths.sum())
+        part.cut_sources, part.cut_source_tokens = _sources_cut(store)
+    if store.teacher is not None:
+        theirs = store.teacher
+        cut_sources, cut_source_tokens = _sources_cut(theirs)
+        part.teacher = TeacherPart(
+            tokens=theirs.tokens,
+            supervised=theirs.supervised_tokens,
+            longest=int(theirs.lengths.max(initial=0)),
+            cut_sources=cut_sources,
+            cut_source_tokens=cut_source_tokens,
+        )
+    return part
+
+
+def _sources_cut(store: TokenStore) -> tuple[int, int]:
+    """How many examples have a source longer than is read of it, and what they lost together."""
+    lost = store.file.source_lengths[store.source] - store.source_lengths
+    return int((lost > 0).sum()), int(lost.sum())
+
+
+def windows(file: Tokens, max_length: int) -> tuple[Ints, Ints, Ints]:
     """`starts`, `stops` and document index of all windows; a conversation has one, its beginning."""
     lengths, begins = file.lengths, file.offsets[:-1]
     counts = np.where(file.chat, 1, np.maximum(1, -(-lengths // max_length)))
@@ -57,7 +125,7 @@ def windows(file: TokenFile, max_length: int) -> tuple[Ints, Ints, Ints]:
     return starts, stops, source
 
 
-def hold_out(file: TokenFile, *, heldout: float, seed: int, max_length: int) -> tuple[Bools, Bools | None, str]:
+def hold_out(file: Tokens, *, heldout: float, seed: int, max_length: int) -> tuple[Bools, Bools | None, str]:
     """Which documents are held out `[documents]`; or, for few plain texts, all True and which windows are; and how it
     was chosen, in words.
 
@@ -106,7 +174,7 @@ def _scores(hashes: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _tails(file: TokenFile, heldout: float, max_length: int) -> Bools:
+def _tails(file: Tokens, heldout: float, max_length: int) -> Bools:
     """The last windows of each document, in proportion; at least one window altogether."""
     _, _, source = windows(file, max_length)
     counts = np.bincount(source, minlength=len(file))
@@ -124,6 +192,6 @@ def _tails(file: TokenFile, heldout: float, max_length: int) -> Bools:
     return np.asarray(held, np.bool_)
 
 
-def repeats(file: TokenFile) -> int:
+def repeats(file: Tokens) -> int:
     """Documents that are, token by token, the same as an earlier one."""
     return len(file) - len(np.unique(file.hashes))

@@ -1,108 +1,160 @@
-"""Token ids on disk: tokenised once, memory-mapped, looked at through examples.
-
-A store folder holds whole documents one after another: `ids.npy` (uint16 or int32), `supervised.npy` (bool),
-`offsets.npy` (int64 `[documents + 1]`), `hashes.npy` (uint64, of each document's ids), `rows.npy` (int64, the row of
-the source each was made of), `chat.npy` (bool) and `meta.json`. Cutting to `max_length` and the held-out split happen
-afterwards, as ranges of tokens, so neither costs a second tokenisation.
-"""
+"""Examples, looked at through ranges of the tokens on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdlab.data.verdict import Reading
-from kdlab.text.encoding import Encoded
+from kdlab.data.token_file import Tokens
+
+Ints = NDArray[np.int64]
+Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """Token ids `[T]` and which of them are targets `[T]`, never the first: nothing comes before it. `row` is the row
-    of the source it was made of, from 0; None for one that was made up."""
+    """Token ids `[T]` and which of them are targets `[T]`: never the first, as nothing comes before it. Where there is
+    an encoder it reads `source_ids` `[S]`, and every one of `input_ids`, the first too, may be a target.
 
-    input_ids: NDArray[np.int32]
+    `row` is the row of the source it was made of, from 0; None for one that was made up. `teacher` is the same text as
+    a teacher with another tokenizer reads it; `starts` and `ends` `[T]` are then where in its bytes each token lies,
+    -1 for one that lies nowhere.
+    """
+
+    input_ids: Ids
     supervised: NDArray[np.bool_]
     row: int | None = None
+    source_ids: Ids | None = None
+    starts: Ids | None = None
+    ends: Ids | None = None
+    teacher: Example | None = None
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return len(self.input_ids) + (0 if self.source_ids is None else len(self.source_ids))
 
 
-class TokenFile:
-    """An open store folder."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What examples are laid out by: the padding token, and how wide a batch may become to be a multiple of 8 (None: as
+    wide as it takes).
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        self.reading = Reading(**meta["reading"])
-        self.content_hash: str = meta["content_hash"]
-        self.ids_T: NDArray[Any] = np.load(folder / "ids.npy", mmap_mode="r")
-        self.supervised_T: NDArray[np.bool_] = np.load(folder / "supervised.npy", mmap_mode="r")
-        self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
-        self.hashes: NDArray[np.uint64] = np.load(folder / "hashes.npy")
-        self.rows: NDArray[np.int64] = np.load(folder / "rows.npy")
-        self.chat: NDArray[np.bool_] = np.load(folder / "chat.npy")
+    `seq2seq` examples have an encoder's side, at most `longest`, and a decoder's, at most `longest_target`. `teacher`
+    lays out what a teacher with another tokenizer reads.
+    """
 
-    def __len__(self) -> int:
-        return len(self.hashes)
-
-    def __reduce__(self) -> tuple[type[TokenFile], tuple[Path]]:
-        return TokenFile, (self.folder,)  # a worker maps the file itself; the tokens are not sent to it
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
+    pad_id: int
+    longest: int | None = None
+    longest_target: int | None = None
+    seq2seq: bool = False
+    teacher: Layout | None = None
 
 
 class TokenStore:
-    """Examples as ranges `[start, stop)` of a token file; `source` is the document each came from."""
+    """Examples as ranges `[start, stop)` of a token file; `source` is the document each came from.
+
+    An encoder reads the first `max_length` tokens of its document, whatever the range of the target. `teacher` holds
+    the same examples, one for one, as another tokenizer reads them. Such a store has `bos_id`, which it puts in front
+    of examples that begin inside a document (None: nothing), and `pad_id`.
+    """
 
     def __init__(
         self,
-        file: TokenFile,
+        file: Tokens,
         *,
-        starts: NDArray[np.int64],
-        stops: NDArray[np.int64],
-        source: NDArray[np.int64],
+        starts: Ints,
+        stops: Ints,
+        source: Ints,
         max_length: int,
+        max_target_length: int | None = None,
+        bos_id: int | None = None,
+        pad_id: int | None = None,
+        teacher: TokenStore | None = None,
     ) -> None:
         assert len(starts) == len(stops) == len(source)
+        assert teacher is None or len(teacher) == len(starts)
         self.file = file
         self.starts, self.stops, self.source, self.max_length = starts, stops, source, max_length
+        self.max_target_length = max_target_length if max_target_length is not None else max_length
+        self.bos_id, self.pad_id, self.teacher = bos_id, pad_id, teacher
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, i: int) -> Example:
-        span = slice(int(self.starts[i]), int(self.stops[i]))
-        supervised = np.array(self.file.supervised_T[span], bool)
-        supervised[:1] = False
-        return Example(
-            input_ids=np.array(self.file.ids_T[span], np.int32),
+        start, stop, document = int(self.starts[i]), int(self.stops[i]), int(self.source[i])
+        file, span = self.file, slice(start, stop)
+        bos_id = self.bos_id if self.bos_id is not None and start > file.offsets[document] else None
+        supervised = np.array(file.supervised_T[span], bool)
+        if bos_id is None and not file.seq2seq:
+            supervised[:1] = False
+        example = Example(
+            input_ids=np.array(file.ids_T[span], np.int32),
             supervised=supervised,
-            row=int(self.file.rows[self.source[i]]),
+            row=int(file.rows[document]),
+            source_ids=file.source(document, max_length=self.max_length) if file.seq2seq else None,
+            starts=None if file.starts_T is None else np.array(file.starts_T[span]),
+            ends=None if file.ends_T is None else np.array(file.ends_T[span]),
+            teacher=None if self.teacher is None else self.teacher[i],
+        )
+        return example if bos_id is None else begun(example, bos_id)
+
+    def only(self, chosen: NDArray[np.bool_]) -> TokenStore:
+        """The chosen examples, on both sides."""
+        return TokenStore(
+            self.file,
+            starts=self.starts[chosen],
+            stops=self.stops[chosen],
+            source=self.source[chosen],
+            max_length=self.max_length,
+            max_target_length=self.max_target_length,
+            bos_id=self.bos_id,
+            pad_id=self.pad_id,
+            teacher=None if self.teacher is None else self.teacher.only(chosen),
         )
 
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example."""
-        return self.stops - self.starts
+    def layout(self, *, pad_id: int) -> Layout:
+        """How batches of these examples are laid out."""
+        theirs = None
+        if self.teacher is not None:
+            assert self.teacher.pad_id is not None
+            theirs = Layout(pad_id=self.teacher.pad_id, seq2seq=self.teacher.seq2seq)
+        return Layout(
+            pad_id=pad_id,
+            longest=self.max_length,
+            longest_target=self.max_target_length,
+            seq2seq=self.seq2seq,
+            teacher=theirs,
+        )
+
+    @property
+    def seq2seq(self) -> bool:
+        return self.file.seq2seq
 
     @cached_property
-    def supervised(self) -> NDArray[np.int64]:
+    def source_lengths(self) -> Ints:
+        """What the encoder reads of each example, in tokens."""
+        return np.minimum(self.file.source_lengths[self.source], self.max_length)
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """Tokens of each example, read and written together."""
+        return self.stops - self.starts + self.source_lengths + self._begun
+
+    @cached_property
+    def supervised(self) -> Ints:
         """Supervised tokens of each example."""
-        return count_supervised(self.file.supervised_T, self.starts, self.stops)
+        firsts = self.starts if self.seq2seq else self.starts + 1 - self._begun
+        return count_supervised(self.file.supervised_T, firsts, self.stops)
+
+    @property
+    def _begun(self) -> Ints:
+        """1 for an example that has a BOS put in front, else 0."""
+        inside = self.starts > self.file.offsets[self.source]
+        return np.where(inside & (self.bos_id is not None), 1, 0)
 
     @property
     def tokens(self) -> int:
@@ -115,89 +167,36 @@ class TokenStore:
 
     @cached_property
     def content_hash(self) -> str:
-        """Changes when any token, mask or boundary of any example does."""
+        """Changes when any token, mask or boundary of any example does, on either side."""
         digest = hashlib.sha256(self.file.content_hash.encode())
         digest.update(self.starts.tobytes() + self.stops.tobytes())
+        if self.seq2seq:
+            digest.update(self.source_lengths.tobytes())
+        if self.bos_id is not None:
+            digest.update(f"begins with {self.bos_id}".encode())
+        if self.teacher is not None:
+            digest.update(self.teacher.content_hash.encode())
         return digest.hexdigest()
 
 
-def content_key(ids: NDArray[np.int32]) -> int:
-    """64 bits that tell one document's ids from another's."""
-    return int.from_bytes(hashlib.blake2b(ids.tobytes(), digest_size=8).digest(), "little")
+def begun(example: Example, bos_id: int) -> Example:
+    """The example with a token in front that lies nowhere in the text, so that its own first one may be predicted."""
+    return replace(
+        example,
+        input_ids=np.insert(example.input_ids, 0, bos_id),
+        supervised=np.insert(example.supervised, 0, False),
+        starts=None if example.starts is None else np.insert(example.starts, 0, -1),
+        ends=None if example.ends is None else np.insert(example.ends, 0, -1),
+    )
 
 
-def count_supervised(
-    supervised_T: NDArray[np.bool_], starts: NDArray[np.int64], stops: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The supervised tokens in each range, its first token aside. Ranges rise and do not overlap."""
+def count_supervised(supervised_T: NDArray[np.bool_], starts: Ints, stops: Ints) -> Ints:
+    """The supervised tokens in each range, none where it stops before it starts. Ranges rise and do not overlap."""
     counts = np.zeros(len(starts), np.int64)
-    longer = stops - starts > 1
-    if longer.any():
-        edges = np.stack([starts[longer] + 1, stops[longer]], axis=1).reshape(-1)
+    some = stops > starts
+    if some.any():
+        edges = np.stack([starts[some], stops[some]], axis=1).reshape(-1)
         if edges[-1] == len(supervised_T):
             edges = edges[:-1]  # reduceat sums from the last edge to the end, and wants every edge inside the array
-        counts[longer] = np.add.reduceat(supervised_T.view(np.uint8), edges, dtype=np.int64)[::2]
+        counts[some] = np.add.reduceat(supervised_T.view(np.uint8), edges, dtype=np.int64)[::2]
     return counts
-
-
-class _ArrayWriter:
-    """Appends to a .npy file whose length is known only at the end: numpy pads headers for rewriting."""
-
-    def __init__(self, path: Path, dtype: Any) -> None:
-        self.dtype, self.count = np.dtype(dtype), 0
-        self.stream: BinaryIO = path.open("wb")
-        self._header()
-        self.begin = self.stream.tell()
-
-    def _header(self) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.count,)}
-        np.lib.format.write_array_header_1_0(self.stream, header)
-
-    def append(self, values: NDArray[Any]) -> bytes:
-        raw = values.astype(self.dtype).tobytes()
-        self.stream.write(raw)
-        self.count += len(values)
-        return raw
-
-    def close(self) -> None:
-        self.stream.seek(0)
-        self._header()
-        assert self.stream.tell() == self.begin
-        self.stream.close()
-
-
-def write_store(folder: Path, documents: Iterable[Encoded], reading: Reading, *, vocabulary: int) -> None:
-    """Write a store, whole or not at all: into a folder beside it, renamed when it is complete. Two processes may do it
-    at once; the second finds the first's. `reading` is written as it stands after the last document."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.unfinished-", dir=folder.parent))
-    try:
-        _fill(unfinished, documents, reading, vocabulary)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not (folder / "meta.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _fill(folder: Path, documents: Iterable[Encoded], reading: Reading, vocabulary: int) -> None:
-    ids = _ArrayWriter(folder / "ids.npy", np.uint16 if vocabulary <= 1 << 16 else np.int32)
-    mask = _ArrayWriter(folder / "supervised.npy", np.bool_)
-    digest, lengths, hashes, rows, chat = hashlib.sha256(), [0], [], [], []
-    for document in documents:
-        raw = ids.append(document.input_ids)
-        digest.update(len(raw).to_bytes(8, "little") + raw + mask.append(document.supervised))
-        lengths.append(len(document.input_ids))
-        hashes.append(content_key(document.input_ids))
-        rows.append(document.row)
-        chat.append(document.chat)
-    ids.close()
-    mask.close()
-    np.save(folder / "offsets.npy", np.cumsum(np.array(lengths, np.int64)))
-    np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
-    np.save(folder / "rows.npy", np.array(rows, np.int64))
-    np.save(folder / "chat.npy", np.array(chat, np.bool_))
-    meta = {"content_hash": digest.hexdigest(), "reading": asdict(reading)}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")

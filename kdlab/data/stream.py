@@ -7,17 +7,21 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, pairwise
+from dataclasses import asdict
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kdlab.data import split
+from kdlab.data.readers import Readers
 from kdlab.data.sources import Source
-from kdlab.data.store import Example, content_key
-from kdlab.data.tokens import documents, encode_batches, tokenised, understand
+from kdlab.data.store import Example, Layout, TokenStore
+from kdlab.data.token_file import Tokens, gathered
+from kdlab.data.tokens import closing, documents, encode_batches, tokenised_by_both, understand
 from kdlab.data.verdict import Part, Reading, Verdict
-from kdlab.models.places import cache_folder
-from kdlab.text.encoding import Encoded, Encoder
+from kdlab.text.encoding import Encoder
 from kdlab.text.formats import Format, Row
 
 if TYPE_CHECKING:
@@ -37,15 +41,36 @@ class TokenStream:
         self,
         source: Source,
         form: Format,
-        encoder: Encoder,
+        readers: Readers,
+        config: DatasetConfig,
         *,
-        max_length: int,
         skip_rows: int = 0,
-        num_rows: int | None = None,
-        heldout: frozenset[int] = frozenset(),
+        heldout: NDArray[np.uint64],
     ) -> None:
-        self.source, self.form, self.encoder, self.max_length = source, form, encoder, max_length
-        self.skip_rows, self.num_rows, self.heldout = skip_rows, num_rows, heldout
+        self.source, self.form, self.readers = source, form, readers
+        self.max_length, self.max_target_length = config.max_length, config.max_target_length
+        self.skip_rows, self.num_rows, self.heldout = skip_rows, config.num_samples, heldout
+
+    @property
+    def described(self) -> list[Any]:
+        """What decides which examples flow."""
+        readers = self.readers
+        fingerprints = [encoder.fingerprint() for encoder in (readers.student, readers.teacher) if encoder is not None]
+        return [self.source.name, *fingerprints, asdict(readers.wording), self.max_length, self.max_target_length]
+
+    def layout(self, *, pad_id: int) -> Layout:
+        """How batches of these examples are laid out."""
+        readers = self.readers
+        theirs = None
+        if readers.teacher is not None:
+            theirs = Layout(pad_id=readers.pad_id, seq2seq=readers.teacher.seq2seq)
+        return Layout(
+            pad_id=pad_id,
+            longest=self.max_length,
+            longest_target=self.max_target_length or self.max_length,
+            seq2seq=readers.student.seq2seq,
+            teacher=theirs,
+        )
 
     def blocks(self, state: State) -> Iterator[tuple[State, list[Example], dict[str, int]]]:
         """The examples of each block from `state` on to the end of the source, with the state the block begins at
@@ -54,13 +79,10 @@ class TokenStream:
         counts: Counter[str] = Counter(state["counts"])
         rows, where = self._rows(row, position)
         while block := list(islice(rows, BLOCK_ROWS)):
-            reading = Reading(source=self.source.name, format=self.form.name, columns=[])
-            part = Part(examples=0, tokens=0, supervised=0)
-            encoded = encode_batches(documents(iter(block), self.form, reading, first=row), self.encoder, reading)
-            examples = [example for batch in encoded for document in batch for example in self._cut(document, part)]
+            store, part, reading = self._examples(block, row)
             begun = {"row": row, "stream": position, "counts": dict(counts)}
             counts.update(_counted(reading, part))
-            yield begun, examples, dict(counts)
+            yield begun, [store[i] for i in range(len(store))], dict(counts)
             row, position = row + len(block), where()
 
     def _rows(self, row: int, position: Any) -> tuple[Iterator[Row], Callable[[], Any]]:
@@ -74,45 +96,49 @@ class TokenStream:
         stream.load_state_dict(position)
         return islice(iter(stream), stop), stream.state_dict
 
-    def _cut(self, document: Encoded, part: Part) -> Iterator[Example]:
-        """The examples of one document, as `split.examples` makes them from a store."""
-        ids, supervised, T = document.input_ids, document.supervised, len(document.input_ids)
-        if content_key(ids) in self.heldout:
-            part.skipped["that are also held out"] = part.skipped.get("that are also held out", 0) + 1
-            return
-        edges = [0, min(T, self.max_length)] if document.chat else [*range(0, T, self.max_length), T]
-        if len(edges) > 2 and edges[-1] - edges[-2] == 1:
-            edges[-2] -= 1
-        for start, stop in pairwise(edges):
-            example = Example(
-                input_ids=ids[start:stop],
-                supervised=supervised[start:stop] & (np.arange(stop - start) > 0),
-                row=document.row,
-            )
-            if not example.supervised.any():
-                reason = (
-                    "whose response lies wholly beyond dataset.max_length" if stop < T else "with no token to predict"
-                )
-                part.skipped[reason] = part.skipped.get(reason, 0) + 1
-                continue
-            if document.chat and stop < T:
-                part.cut, part.cut_tokens = part.cut + 1, part.cut_tokens + T - stop
-            part.examples += 1
-            part.tokens += len(example)
-            part.supervised += int(example.supervised.sum())
-            yield example
+    def _examples(self, block: list[Row], first: int) -> tuple[TokenStore, Part, Reading]:
+        """The examples of a block, as they are made from stored tokens."""
+        tokens = self._tokens(block, first, self.readers.student)
+        theirs = None if self.readers.teacher is None else self._tokens(block, first, self.readers.teacher)
+        held = np.isin(tokens.hashes, self.heldout)
+        store, part = split.examples(
+            tokens,
+            ~held,
+            max_length=self.max_length,
+            max_target_length=self.max_target_length,
+            teacher=self.readers.paired(theirs),
+        )
+        if held.any():
+            part.skipped["that are also held out"] = int(held.sum())
+        return store, part, tokens.reading
+
+    def _tokens(self, block: list[Row], first: int, encoder: Encoder) -> Tokens:
+        reading = Reading(source=self.source.name, format=self.form.name, columns=[])
+        numbered = documents(iter(block), self.form, self.readers.wording, reading, first=first)
+        encoded = list(chain.from_iterable(encode_batches(numbered, encoder, reading)))
+        return gathered(
+            encoded,
+            reading,
+            seq2seq=encoder.seq2seq,
+            ranges=self.readers.teacher is not None,
+            closing=closing(encoder),
+        )
 
 
 def _counted(reading: Reading, part: Part) -> dict[str, int]:
     """The counts of a block under the names they are reported by."""
     counts = {"rows": reading.rows, "examples": part.examples, "tokens": part.tokens, "supervised": part.supervised}
     counts |= {"cut": part.cut, "cut_tokens": part.cut_tokens}
+    if part.source_tokens:
+        names = "source_tokens", "cut_sources", "cut_source_tokens"
+        counts |= {name: getattr(part, name) for name in names}
+    if part.teacher is not None:
+        counts["teacher_tokens"] = part.teacher.tokens
     return counts | {f"skipped: {why}": n for why, n in (reading.skipped | part.skipped).items()}
 
 
-def open_stream(config: DatasetConfig, encoder: Encoder, source: Source, heldout_source: Source | None) -> Data:
+def open_stream(config: DatasetConfig, readers: Readers, source: Source, heldout_source: Source | None) -> Data:
     """The streamed `Data`: held out is `heldout_source`, else the first `heldout` rows, stored as ever."""
-    from kdlab.data import split
     from kdlab.data.dataset import Data
 
     skip_rows = 0 if heldout_source is not None else int(config.heldout)
@@ -123,27 +149,18 @@ def open_stream(config: DatasetConfig, encoder: Encoder, source: Source, heldout
             open=source.open,
             typed=source.typed,
         )
-    file, cached = tokenised(
-        heldout_source,
-        encoder,
-        format_name=config.format,
-        num_samples=skip_rows or None,
-        cache=cache_folder(config.cache_dir),
-    )
-    heldout, heldout_part = split.examples(file, np.ones(len(file), np.bool_), max_length=config.max_length)
-    reading, form, _ = understand(source, format_name=config.format, num_samples=config.num_samples)
-    stream = TokenStream(
-        source,
-        form,
-        encoder,
+    tokens, theirs, cached = tokenised_by_both(heldout_source, readers, config, num_samples=skip_rows or None)
+    heldout, heldout_part = split.examples(
+        tokens,
+        np.ones(len(tokens), np.bool_),
         max_length=config.max_length,
-        skip_rows=skip_rows,
-        num_rows=config.num_samples,
-        heldout=frozenset(int(h) for h in file.hashes),
+        max_target_length=config.max_target_length,
+        teacher=theirs,
     )
+    reading, form, _ = understand(source, readers.student, format_name=config.format, num_samples=config.num_samples)
     verdict = Verdict(
         reading=reading,
-        heldout_reading=file.reading,
+        heldout_reading=tokens.reading,
         split=heldout_source.name,
         train=None,
         heldout=heldout_part,
@@ -152,6 +169,7 @@ def open_stream(config: DatasetConfig, encoder: Encoder, source: Source, heldout
     if not len(heldout):
         typed = f"dataset.heldout={config.heldout}" if skip_rows else heldout_source.typed
         raise ValueError(f"{typed}: no example left to hold out\n{verdict}")
+    stream = TokenStream(source, form, readers, config, skip_rows=skip_rows, heldout=tokens.hashes)
     return Data(train=stream, heldout=heldout, verdict=verdict)
 
 

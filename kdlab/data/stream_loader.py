@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from kdlab.batch import Batch, Step
 from kdlab.data.collate import filler, packed, padded
+from kdlab.data.loader_options import LoaderOptions
 from kdlab.data.order import epoch_order, micro_batches, pack_bins
 from kdlab.data.store import Example
 from kdlab.data.stream import State, TokenStream
@@ -22,26 +22,12 @@ from kdlab.data.tokens import VERSION
 Unit = list[Example]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """How units become the steps of one rank."""
-
-    batch_size: int
-    accumulate: int
-    seed: int
-    pad_id: int
-    max_length: int
-    pack: bool
-    group_by_length: bool
-    rank: int
-    world: int
-
-
 class _StreamSteps(IterableDataset[tuple[Step, State]]):
     """Steps with the state that follows each, endlessly: a source that ends begins again, in another order."""
 
-    def __init__(self, stream: TokenStream, recipe: _Recipe) -> None:
-        self.stream, self.recipe = stream, recipe
+    def __init__(self, stream: TokenStream, options: LoaderOptions) -> None:
+        self.stream, self.options = stream, options
+        self.layout = stream.layout(pad_id=options.pad_id)
         self.state: State = {"epoch": 0, "row": 0, "stream": None, "unit": 0, "counts": {}, "read": {}}
         self._counts: dict[str, int] = {}
 
@@ -52,7 +38,7 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
             for unit, following in self._units(state):
                 fresh = False
                 pending.append(unit)
-                if len(pending) == self._per_step:
+                if len(pending) == self.options.per_step:
                     yield self._step(pending), following
                     pending = []
             if fresh:
@@ -61,10 +47,6 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
             state |= {"counts": self._counts, "read": self._counts}
             if pending:
                 yield self._step(pending), state
-
-    @property
-    def _per_step(self) -> int:
-        return self.recipe.batch_size * self.recipe.accumulate * self.recipe.world
 
     def _units(self, state: State) -> Iterator[tuple[Unit, State]]:
         """The units of an epoch from `state` on, each with the state of the one after it."""
@@ -78,38 +60,37 @@ class _StreamSteps(IterableDataset[tuple[Step, State]]):
             skip = 0
 
     def _shuffled(self, examples: list[Example], epoch: int, row: int) -> Iterator[Unit]:
-        recipe = self.recipe
+        options = self.options
         lengths = np.array([len(example) for example in examples], np.int64)
-        if recipe.pack:
-            bins = pack_bins(lengths, max_length=recipe.max_length, seed=recipe.seed)
+        if options.pack:
+            bins = pack_bins(lengths, max_length=self.stream.max_length, seed=options.seed)
             units = [[examples[i] for i in bin_] for bin_ in bins]
         else:
             units = [[example] for example in examples]
         lengths = np.array([sum(map(len, unit)) for unit in units], np.int64)
         order = epoch_order(
             lengths,
-            seed=recipe.seed * 1_000_003 + row,
+            seed=options.seed * 1_000_003 + row,
             epoch=epoch,
-            per_step=self._per_step,
-            group_by_length=recipe.group_by_length,
+            per_step=options.per_step,
+            group_by_length=options.group_by_length,
         )
         return (units[i] for i in order.tolist())
 
     def _step(self, units: list[Unit]) -> Step:
-        recipe = self.recipe
+        options = self.options
         lengths = np.array([sum(map(len, unit)) for unit in units], np.int64)
         parts = micro_batches(
-            np.arange(len(units)), lengths, batch_size=recipe.batch_size, rank=recipe.rank, world=recipe.world
+            np.arange(len(units)), lengths, batch_size=options.batch_size, rank=options.rank, world=options.world
         )
         return [self._batch([units[i] for i in part.tolist()]) for part in parts]
 
     def _batch(self, units: list[Unit]) -> Batch:
-        recipe = self.recipe
         if not units:
-            return filler(pad_id=recipe.pad_id, pack=recipe.pack)
-        if recipe.pack:
-            return packed(units, pad_id=recipe.pad_id, longest=recipe.max_length)
-        return padded([unit[0] for unit in units], pad_id=recipe.pad_id, longest=recipe.max_length)
+            return filler(self.layout, pack=self.options.pack)
+        if self.options.pack:
+            return packed(units, self.layout)
+        return padded([unit[0] for unit in units], self.layout)
 
 
 class StreamLoader(DataLoader[Batch]):
@@ -117,58 +98,23 @@ class StreamLoader(DataLoader[Batch]):
 
     `counts` says what has been read so far, the block in work and the epochs before included: `rows`, `examples`,
     `tokens`, `supervised`, `cut` (examples), `cut_tokens`, and `skipped: <reason>` for each reason, among them
-    `skipped: that are also held out`.
+    `skipped: that are also held out`; with an encoder `source_tokens`, `cut_sources` and `cut_source_tokens`; with a
+    teacher that has a tokenizer of its own `teacher_tokens`.
     """
 
-    def __init__(
-        self,
-        stream: TokenStream,
-        *,
-        batch_size: int,
-        accumulate: int = 1,
-        seed: int = 0,
-        pad_id: int,
-        max_length: int,
-        pack: bool = False,
-        group_by_length: bool = False,
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 0,
-        max_steps: int | None,
-    ) -> None:
-        if max_steps is None:
+    def __init__(self, stream: TokenStream, options: LoaderOptions) -> None:
+        if options.max_steps is None:
             raise ValueError("trainer.max_steps is not set: dataset.streaming=true has no end, so say how many steps")
-        recipe = _Recipe(
-            batch_size=batch_size,
-            accumulate=accumulate,
-            seed=seed,
-            pad_id=pad_id,
-            max_length=max_length,
-            pack=pack,
-            group_by_length=group_by_length,
-            rank=rank,
-            world=world,
-        )
-        self.max_steps, self._done, self._resume = max_steps, 0, False
-        per_step = batch_size * accumulate * world
-        described = [
-            VERSION,
-            stream.source.name,
-            stream.encoder.fingerprint(),
-            per_step,
-            seed,
-            max_length,
-            pack,
-            group_by_length,
-        ]
+        self.max_steps, self._done, self._resume = options.max_steps, 0, False
+        described = [VERSION, *stream.described, options.per_step, options.seed, options.pack, options.group_by_length]
         self._identity = hashlib.sha256(repr(described).encode()).hexdigest()
-        self._source = _StreamSteps(stream, recipe)
+        self._source = _StreamSteps(stream, options)
         super().__init__(
             self._source,  # type: ignore[arg-type]
             batch_size=None,
             collate_fn=_as_it_is,
-            num_workers=min(workers, 1),
-            generator=torch.Generator().manual_seed(seed),
+            num_workers=min(options.workers, 1),
+            generator=torch.Generator().manual_seed(options.seed),
         )
 
     def __len__(self) -> int:

@@ -9,17 +9,24 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import chain, islice
+from dataclasses import asdict, replace
+from itertools import chain, islice, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from kdlab.data.pairing import Teacher
+from kdlab.data.readers import Readers
 from kdlab.data.sources import Source
-from kdlab.data.store import TokenFile, write_store
+from kdlab.data.token_file import Tokens, read_tokens, write_tokens
 from kdlab.data.verdict import Reading
+from kdlab.models.places import cache_folder
 from kdlab.text.encoding import Encoded, Encoder
-from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, detect, matching
+from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, Wording, detect, matching
 
-VERSION = 2
+if TYPE_CHECKING:
+    from kdlab.data.dataset import DatasetConfig
+
+VERSION = 3
 """Raised when the same input gives other tokens or another layout than before: older cache entries are then unread."""
 DETECTION_ROWS = 1000
 BATCH_ROWS = 1000
@@ -29,49 +36,92 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 
 
 def tokenised(
-    source: Source, encoder: Encoder, *, format_name: str, num_samples: int | None, cache: Path
-) -> tuple[TokenFile, bool]:
+    source: Source,
+    encoder: Encoder,
+    *,
+    format_name: str,
+    wording: Wording,
+    num_samples: int | None,
+    cache: Path,
+) -> tuple[Tokens, bool]:
     """The tokens of a source, from the cache where they are there, and whether they were.
 
     The key is the content of the rows, the tokenizer, the template and every option that changes a token.
     """
-    parts = [VERSION, source.content_hash, encoder.fingerprint(), format_name, num_samples]
+    parts = [VERSION, source.content_hash, encoder.fingerprint(), format_name, asdict(wording), num_samples]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     folder = cache / "tokens" / key
     found = _open(folder)
     if found is not None:
         found.reading.source = source.name  # the same rows may lie under another name today
         return found, True
-    reading, form, rows = understand(source, format_name=format_name, num_samples=num_samples)
+    reading, form, rows = understand(source, encoder, format_name=format_name, num_samples=num_samples)
     try:
-        encoded = _encode(rows, form, encoder, reading, typed=source.typed)
-        write_store(folder, encoded, reading, vocabulary=encoder.vocabulary)
+        encoded = _encode(documents(rows, form, wording, reading), encoder, reading, typed=source.typed)
+        write_tokens(folder, encoded, reading, vocabulary=encoder.vocabulary, closing=closing(encoder))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         raise ValueError(f"dataset.cache_dir={cache}: cannot write there ({error.strerror}); name another") from error
-    return TokenFile(folder), False
+    return read_tokens(folder), False
 
 
-def _open(folder: Path) -> TokenFile | None:
-    """The store in this folder; a damaged one is removed, to be written again."""
+def tokenised_by_both(
+    source: Source, readers: Readers, config: DatasetConfig, *, num_samples: int | None
+) -> tuple[Tokens, Teacher | None, bool]:
+    """The student's tokens of a source, the teacher's where it has a tokenizer of its own, and whether all were in the
+    cache."""
+    cache, found = cache_folder(config.cache_dir), []
+    for encoder in (readers.student, readers.teacher):
+        if encoder is not None:
+            found.append(
+                tokenised(
+                    source,
+                    encoder,
+                    format_name=config.format,
+                    wording=readers.wording,
+                    num_samples=num_samples,
+                    cache=cache,
+                )
+            )
+    (tokens, _), *theirs = found
+    return tokens, readers.paired(theirs[0][0] if theirs else None), all(cached for _, cached in found)
+
+
+def _open(folder: Path) -> Tokens | None:
+    """The tokens in this folder; a damaged one is removed, to be written again."""
     if not folder.is_dir():
         return None
     try:
-        return TokenFile(folder)
+        return read_tokens(folder)
     except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(folder, ignore_errors=True)  # another process may be doing the same
         return None
 
 
-def understand(source: Source, *, format_name: str, num_samples: int | None) -> tuple[Reading, Format, Iterator[Row]]:
-    """The format of a source by its first rows, and all its rows. Raises ValueError where there are none."""
+def closing(encoder: Encoder) -> int:
+    """How many special tokens a tokenizer puts behind what an encoder reads; one that is cut keeps them."""
+    ids, special = encoder.tokenizer("a")["input_ids"], set(encoder.tokenizer.all_special_ids)
+    return sum(1 for _ in takewhile(special.__contains__, reversed(ids))) if encoder.seq2seq else 0
+
+
+def understand(
+    source: Source, encoder: Encoder, *, format_name: str, num_samples: int | None
+) -> tuple[Reading, Format, Iterator[Row]]:
+    """The format of a source by its first rows, and all its rows. Raises ValueError where there are none, or they are
+    plain text and the encoder's model reads a source and writes a target."""
     rows = islice(source.open(), num_samples)
     first = list(islice(rows, DETECTION_ROWS))
     if not first:
         raise ValueError(f"{source.typed}: is empty")
     columns = list(dict.fromkeys(column for row in first for column in row))
     form = detect(columns, forced=format_name)
+    if encoder.seq2seq and form is FORMATS["text"]:
+        pairs = ", ".join(str(pair) for pair in FORMATS.values() if pair is not form)
+        raise ValueError(
+            f"{source.typed}: its rows are plain text, and an encoder-decoder model needs a source and a target; "
+            f"give rows with the columns {pairs}"
+        )
     reading = Reading(
         source=source.name,
         format=form.name,
@@ -87,14 +137,16 @@ def _also(columns: list[str], form: Format) -> list[str]:
     return [name for name in matching(columns) if FORMATS[name].reads() & set(columns) - form.reads()]
 
 
-def documents(rows: Iterator[Row], form: Format, reading: Reading, *, first: int = 0) -> Iterator[tuple[int, Document]]:
+def documents(
+    rows: Iterator[Row], form: Format, wording: Wording, reading: Reading, *, first: int = 0
+) -> Iterator[tuple[int, Document]]:
     """The rows, numbered from `first`, as documents; those that cannot become one are counted in `reading`."""
     for number, row in enumerate(rows, start=first):
         reading.rows += 1
         try:
-            yield number, form.convert(row)
+            yield number, form.convert(row, wording)
         except SkipRow as reason:
-            reading.skip(str(reason))
+            reading.skip(str(reason), number)
 
 
 def encode_batches(
@@ -113,7 +165,7 @@ def encode_batches(
             encoded = []
             for number, result in zip(rows, encoder.encode(batch), strict=True):
                 if isinstance(result, SkipRow):
-                    reading.skip(str(result))
+                    reading.skip(str(result), number)
                 else:
                     encoded.append(replace(result, row=number))
             reading.documents += len(encoded)
@@ -121,7 +173,9 @@ def encode_batches(
             batch, rows, size = [], [], 0
 
 
-def _encode(rows: Iterator[Row], form: Format, encoder: Encoder, reading: Reading, *, typed: str) -> Iterator[Encoded]:
+def _encode(
+    numbered: Iterator[tuple[int, Document]], encoder: Encoder, reading: Reading, *, typed: str
+) -> Iterator[Encoded]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -129,7 +183,7 @@ def _encode(rows: Iterator[Row], form: Format, encoder: Encoder, reading: Readin
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", visible=False)
-        for batch in encode_batches(documents(rows, form, reading), encoder, reading):
+        for batch in encode_batches(numbered, encoder, reading):
             tokens += sum(len(document.input_ids) for document in batch)
             yield from batch
             said = f"tokenising {reading.source}: {reading.rows:,} rows, {tokens:,} tokens"

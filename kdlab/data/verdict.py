@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+ONE_SIDED = "that only the teacher's side skips"
+"""How the reason begins why a row is skipped that the student could read."""
+
 
 @dataclass(kw_only=True)
 class Reading:
@@ -19,8 +22,13 @@ class Reading:
     skipped: dict[str, int] = field(default_factory=dict)
     documents: int = 0
 
-    def skip(self, reason: str, count: int = 1) -> None:
-        self.skipped[reason] = self.skipped.get(reason, 0) + count
+    def __post_init__(self) -> None:
+        self.skipped_rows: list[tuple[int, str]] = []
+        """Each row that was skipped while this was read, and why."""
+
+    def skip(self, reason: str, row: int) -> None:
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        self.skipped_rows.append((row, reason))
 
     def __str__(self) -> str:
         said = f"{self.source}: format {self.format} (columns {', '.join(self.columns)}"
@@ -31,27 +39,50 @@ class Reading:
 
 
 @dataclass(kw_only=True)
+class TeacherPart:
+    """The same examples as a teacher with another tokenizer reads them. `longest` is its longest example."""
+
+    tokens: int
+    supervised: int
+    longest: int
+    cut_sources: int = 0
+    cut_source_tokens: int = 0
+
+
+@dataclass(kw_only=True)
 class Part:
     """The training or the held-out examples. `cut` counts examples that were longer than `max_length`, `cut_tokens`
-    what they lost; `supervised` are the tokens predicted; `skipped` examples have none of those."""
+    what they lost; `supervised` are the tokens predicted; `skipped` examples have none of those.
+
+    With an encoder `tokens` are `source_tokens` and those of the targets; `cut` are targets, `cut_sources` sources.
+    """
 
     examples: int
     tokens: int
     supervised: int
     cut: int = 0
     cut_tokens: int = 0
+    source_tokens: int = 0
+    cut_sources: int = 0
+    cut_source_tokens: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    teacher: TeacherPart | None = None
 
     def __str__(self) -> str:
-        said = f"{self.examples:,} examples, {self.tokens:,} tokens ({self.supervised:,} supervised)"
-        if self.cut:
+        read = f"{self.source_tokens:,} read, " if self.source_tokens else ""
+        said = f"{self.examples:,} examples, {self.tokens:,} tokens ({read}{self.supervised:,} supervised)"
+        if self.cut and self.source_tokens:
+            said += f"; dataset.max_target_length cut {self.cut:,} targets by {self.cut_tokens:,} tokens"
+        elif self.cut:
             said += f"; dataset.max_length cut {self.cut:,} examples by {self.cut_tokens:,} tokens"
+        if self.cut_sources:
+            said += f"; dataset.max_length cut {self.cut_sources:,} sources by {self.cut_source_tokens:,} tokens"
         return said + _skipped(self.skipped)
 
 
 @dataclass(kw_only=True)
 class Verdict:
-    """The whole dataset. `train` is None for a stream, which is counted as it flows."""
+    """The whole dataset. `train` is None for a stream, which is counted as it flows. `reading` is the student's."""
 
     reading: Reading
     heldout_reading: Reading | None = None
@@ -75,7 +106,23 @@ class Verdict:
             lines.append(f"  {self.duplicates:,} rows repeat an earlier one (both on the same side of the split)")
         lines.append(f"  train: {self.train if self.train is not None else 'streamed, counted as it flows'}")
         lines.append(f"  held out ({self.split}): {self.heldout}")
+        lines += self._teachers()
         return "\n".join(lines)
+
+    def _teachers(self) -> list[str]:
+        """What a teacher with another tokenizer reads."""
+        parts = [part for part in (self.train, self.heldout) if part is not None]
+        theirs = [part.teacher for part in parts if part.teacher is not None]
+        if not theirs:
+            return []
+        ratio = sum(side.tokens for side in theirs) / max(sum(part.tokens for part in parts), 1)
+        said = f"  as the teacher reads it: {ratio:.2f} tokens for one of the student's"
+        said += f", at most {max(side.longest for side in theirs):,} an example"
+        if cut := sum(side.cut_sources for side in theirs):
+            lost = sum(side.cut_source_tokens for side in theirs)
+            said += f"; dataset.max_length cut {cut:,} of its sources by {lost:,} tokens"
+        skipped = sum(n for part in parts for why, n in part.skipped.items() if why.startswith(ONE_SIDED))
+        return [said + (f"; {skipped:,} rows skipped, as only it skips them" if skipped else "")]
 
     def as_dict(self) -> dict[str, Any]:
         """For `run.json`. Says nothing of the cache: a repeated run gives the same."""

@@ -12,7 +12,9 @@ Shape letters: N rows, V vocabulary or classes, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from kdlab.losses.base import RowLoss
 from kdlab.losses.compiled import tile_for
 from kdlab.losses.sides import Gradients, Reader, math_dtype, spans, tile_rows
 from kdlab.losses.tile import Plan
-from kdlab.rows import Projected, Rows
+from kdlab.rows import Projected, Rows, Side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +53,24 @@ def row_loss(loss: RowLoss, rows: Rows, *, count: float) -> LossOutput:
     if rows.teacher is None and loss.hard_weight < 1:
         raise ValueError("loss: it compares with a teacher and there is none; choose a teacher, or loss=hard")
     assert count > 0 or len(rows) == 0, count
-    student = rows.student
+    return in_graph(partial(walk, loss, rows, count or 1.0), rows.student)
+
+
+Walked = tuple[Tensor, Tensor, Tensor | None, Gradients | None]
+"""Loss, divergence sum, cross-entropy sum, and the gradients that were asked for."""
+
+
+def in_graph(walk: Callable[[tuple[bool, ...]], Walked], student: Side) -> LossOutput:
+    """What `walk(needed)` gives, with the student's side as its inputs in the graph where gradients are on."""
     inputs: tuple[Tensor | None, ...]
     if isinstance(student, Projected):
         inputs = (student.hidden_NH, student.weight_VH, student.bias_V)
     else:
         inputs = (student.logits_NV, None, None)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
-        total, divergence, hard = _Walk.apply(loss, rows, count or 1.0, *inputs)  # type: ignore[no-untyped-call]
+        total, divergence, hard = _Walk.apply(walk, *inputs)  # type: ignore[no-untyped-call]
     else:
-        total, divergence, hard, _ = walk(loss, rows, count or 1.0, (False, False, False))
+        total, divergence, hard, _ = walk((False, False, False))
     return LossOutput(loss=total, divergence=divergence, hard=hard)
 
 
@@ -96,9 +106,7 @@ class Terms:
         )
 
 
-def walk(
-    loss: RowLoss, rows: Rows, count: float, needed: tuple[bool, ...]
-) -> tuple[Tensor, Tensor, Tensor | None, Gradients | None]:
+def walk(loss: RowLoss, rows: Rows, count: float, needed: tuple[bool, ...]) -> Walked:
     """Loss, divergence sum, cross-entropy sum, and the gradients `needed` of (hidden or logits, weight, bias)."""
     terms = Terms.of(loss)
     device, vocabulary = rows.labels_N.device, rows.student.vocabulary
@@ -135,13 +143,13 @@ def walk(
 
 
 class _Walk(torch.autograd.Function):
-    """`walk` as a node of the graph: the gradients wait in `ctx` from the forward to the backward."""
+    """A walk as a node of the graph: its gradients wait in `ctx` from the forward to the backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, loss: RowLoss, rows: Rows, count: float, *inputs: Tensor | None
+        ctx: Any, walk: Callable[[tuple[bool, ...]], Walked], *inputs: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        total, divergence, hard, gradients = walk(loss, rows, count, ctx.needs_input_grad[3:])
+        total, divergence, hard, gradients = walk(ctx.needs_input_grad[1:])
         assert gradients is not None
         ctx.gradients, ctx.late = gradients.finish(), gradients.late
         ctx.mark_non_differentiable(divergence, *(() if hard is None else (hard,)))
@@ -157,4 +165,4 @@ class _Walk(torch.autograd.Function):
             # reading the scalar would make a GPU wait; there a pass over the gradient is cheaper
             if gradient is not None and (gradient.device.type != "cpu" or late * scale != 1):
                 gradient.mul_(late * scale)
-        return None, None, None, first, weight_VH, bias_V
+        return None, first, weight_VH, bias_V

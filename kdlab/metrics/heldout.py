@@ -22,8 +22,9 @@ class RowSums:
     """Sums over rows, in float64, that add up over chunks, batches and ranks. `RowSums()` is the zero.
 
     `nll` and `teacher_nll` sum -log q(label) and -log p(label), `kl` sums KL(p‖q) with p the teacher and q the student,
-    all in nats at temperature 1. `agreements` counts rows where both put the same token first. The last three are None
-    where no teacher was there to compare with.
+    all in nats at temperature 1. `agreements` counts rows where both put the same token first. These three are None
+    where no teacher was there to compare with. `teacher_cut` and `student_cut` sum the probability that each side
+    loses where its vocabulary is cut to the ids that both have; None where nothing is cut.
     """
 
     rows: int = 0
@@ -31,30 +32,25 @@ class RowSums:
     kl: float | None = None
     teacher_nll: float | None = None
     agreements: int | None = None
+    teacher_cut: float | None = None
+    student_cut: float | None = None
 
     def __add__(self, other: RowSums) -> RowSums:
         if self.rows == 0:
             return other
         if other.rows == 0:
             return self
-        rows, nll = self.rows + other.rows, self.nll + other.nll
-        if self.kl is None or self.teacher_nll is None or self.agreements is None:
-            assert other.kl is None, "rows with and without a teacher do not add up"
-            return RowSums(rows=rows, nll=nll)
-        assert other.kl is not None, "rows with and without a teacher do not add up"
-        assert other.teacher_nll is not None
-        assert other.agreements is not None
-        return RowSums(
-            rows=rows,
-            nll=nll,
-            kl=self.kl + other.kl,
-            teacher_nll=self.teacher_nll + other.teacher_nll,
-            agreements=self.agreements + other.agreements,
-        )
+        added: dict[str, int | float | None] = {}
+        for name, value in vars(self).items():
+            more = getattr(other, name)
+            assert (value is None) == (more is None), f"{name}: rows with and without it do not add up"
+            added[name] = None if value is None else value + more
+        return RowSums(**added)  # type: ignore[arg-type]
 
     def result(self) -> dict[str, float]:
         """`rows`, `nll` (nats per token) and `perplexity` = exp(nll); with a teacher also `kl` (nats per token),
-        `teacher_nll`, `teacher_perplexity` and `top1_agreement` (0 to 1).
+        `teacher_nll`, `teacher_perplexity` and `top1_agreement` (0 to 1). Where the vocabularies are cut, all of them
+        are of what is left, and `teacher_cut_mass` and `student_cut_mass` say how much probability was cut, on average.
 
         A perplexity beyond the largest float is inf. Raises ValueError where there are no rows.
         """
@@ -69,12 +65,15 @@ class RowSums:
                 "teacher_perplexity": _perplexity(teacher_nll),
                 "top1_agreement": self.agreements / self.rows,
             }
+        for name, cut in (("teacher_cut_mass", self.teacher_cut), ("student_cut_mass", self.student_cut)):
+            if cut is not None:
+                result[name] = cut / self.rows
         return result
 
 
 @torch.no_grad()
 def measure(rows: Rows, *, chunk_rows: int = 256) -> RowSums:
-    """The sums of these rows. At most `chunk_rows` rows of logits exist at once, in three buffers that are reused.
+    """The sums of these rows. At most `chunk_rows` rows of logits exist at once, in buffers that are reused.
 
     Softmax is taken in float32, or in float64 where a side is float64; lower precisions end with the logits. A token
     that the teacher rules out (logit -inf) adds nothing to the KL; one that only the student rules out makes it inf.
@@ -88,9 +87,9 @@ def measure(rows: Rows, *, chunk_rows: int = 256) -> RowSums:
     shape = (min(chunk_rows, len(rows)), rows.student.vocabulary)
     buffers = [torch.empty(shape, dtype=dtype, device=rows.labels_N.device) for _ in range(1 + len(sides))]
     for start in range(0, len(rows), chunk_rows):
-        stop = min(start + chunk_rows, len(rows))
-        chunk_buffers = [buffer[: stop - start] for buffer in buffers]
-        total += _chunk(rows, slice(start, stop), chunk_buffers)
+        part = slice(start, min(start + chunk_rows, len(rows)))
+        chunk_buffers = [buffer[: part.stop - start] for buffer in buffers]
+        total += _chunk(rows, part, chunk_buffers)
     return total
 
 
@@ -99,14 +98,16 @@ def _chunk(rows: Rows, part: slice, buffers: list[Tensor]) -> RowSums:
     labels_C1 = rows.labels_N[part].unsqueeze(1)
     work_CV, student_CV = buffers[0], buffers[1]
     _logits(rows.student, part, out=work_CV)
+    student_cut = _cut(rows, rows.student_rest, part, work_CV)
     student_top_C = work_CV.argmax(1)
     torch.log_softmax(work_CV, 1, out=student_CV)
     nll_C = -student_CV.gather(1, labels_C1).squeeze(1)
     if rows.teacher is None:
-        return RowSums(rows=len(nll_C), nll=_sum(nll_C))
+        return RowSums(rows=len(nll_C), nll=_sum(nll_C), student_cut=student_cut)
 
     teacher_CV = buffers[2]
     _logits(rows.teacher, part, out=work_CV)
+    teacher_cut = _cut(rows, rows.teacher_rest, part, work_CV)
     agreements_C = work_CV.argmax(1) == student_top_C
     torch.log_softmax(work_CV, 1, out=teacher_CV)
     teacher_nll_C = -teacher_CV.gather(1, labels_C1).squeeze(1)
@@ -121,7 +122,20 @@ def _chunk(rows: Rows, part: slice, buffers: list[Tensor]) -> RowSums:
         kl=_sum(kl_C),
         teacher_nll=_sum(teacher_nll_C),
         agreements=int(agreements_C.sum()),
+        teacher_cut=teacher_cut,
+        student_cut=student_cut,
     )
+
+
+def _cut(rows: Rows, rest: Side | None, part: slice, kept_CV: Tensor) -> float | None:
+    """The probability that the cut takes from one side of rows `part`, from its logits that were kept and the rest:
+    e^r / (e^k + e^r), with r and k their logsumexp. None where neither side of `rows` is cut."""
+    if rest is None:
+        uncut = rows.teacher_rest is None and rows.student_rest is None
+        return None if uncut else 0.0
+    rest_CR = kept_CV.new_empty(len(kept_CV), rest.vocabulary)
+    _logits(rest, part, out=rest_CR)
+    return _sum(torch.sigmoid(rest_CR.logsumexp(1) - kept_CV.logsumexp(1)))
 
 
 def _logits(side: Side, part: slice, *, out: Tensor) -> None:

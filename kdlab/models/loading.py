@@ -1,13 +1,22 @@
-"""Load a tokenizer or a causal language model from any source, safely: safetensors only, no remote code by default."""
+"""Load a tokenizer or a language model, causal or encoder-decoder, from any source, safely: safetensors only, no remote
+code by default."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.models import dtype as dtypes
 from kdlab.models import tiny
 from kdlab.models.progress import bars_on_terminals_only, say
-from kdlab.models.quantization import QuantizationConfig, transformers_config
+from kdlab.models.quantization import (
+    QuantizationConfig,
+    loading_options,
+    quiet_backends,
+    refuse_gguf,
+    refuse_unpacked,
+    transformers_config,
+)
 from kdlab.models.source import Source, resolve
 
 if TYPE_CHECKING:
@@ -33,7 +42,11 @@ def read_tokenizer(
     """The tokenizer of `path` as it is stored. Of a hub id, only the tokenizer's files are downloaded."""
     from transformers import AutoTokenizer
 
-    source = resolve(path, revision, option=option)
+    local = Path(path).expanduser()
+    if (local / "tokenizer_config.json").is_file():  # a folder may hold a tokenizer and no model
+        source = Source(kind="folder", location=str(local), folder=local, description=f"folder {local.resolve()}")
+    else:
+        source = resolve(path, revision, option=option)
     if source.kind == "tiny":
         return tiny.byte_tokenizer()
     try:
@@ -58,7 +71,7 @@ def set_pad_token(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     say(f"{name}: the tokenizer names no pad token; padding with {chosen!r}")
 
 
-def load_causal(
+def load_language_model(
     path: str,
     *,
     revision: str | None = None,
@@ -68,40 +81,57 @@ def load_causal(
     device: torch.device | str = "cpu",
     option: str = "path",
 ) -> PreTrainedModel:
-    """The causal language model at `path` on `device`, in eval mode.
+    """The language model at `path` on `device`, in eval mode: a causal one, or an encoder-decoder.
 
-    Raises ValueError for an encoder-decoder or encoder-only checkpoint, for one whose files lack weights, and for a
-    quantisation whose package is missing; FileNotFoundError when `path` is nowhere.
+    Raises ValueError for an encoder, for a checkpoint whose files lack weights, and for a quantisation whose package
+    is missing; FileNotFoundError when `path` is nowhere.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
+    quiet_backends()
     number = dtypes.resolve(dtype, device) if isinstance(dtype, str) else dtype
-    quantizer = transformers_config(quantization or QuantizationConfig(), number)
+    quantization, name = quantization or QuantizationConfig(), f"{option}={path}"
+    if quantization.kind == "gguf":
+        return _packed_gguf(path, number, device, name)
     source = resolve(path, revision, option=option)
-    name = f"{option}={path}"
     config = load_config(source, name, trust_remote_code)
-    refuse_unless_causal(config, name)
+    refuse_unless_language_model(config, name)
     if source.kind == "tiny":
-        if quantizer is not None:
+        if quantization.kind != "none":
             raise ValueError(f"{name}: a tiny model is made in memory and cannot be quantised; set quantization=none")
         return tiny.tiny_model(path.removeprefix("tiny:")).to(device=device, dtype=number)
-    if quantizer is not None and getattr(config, "quantization_config", None) is not None:
-        raise ValueError(f"{name}: its weights are quantised already; set quantization=none")
+    packed = loading_options(quantization, config, dtype=number, device=device, name=name)
     arguments: dict[str, Any] = {"dtype": number, "use_safetensors": True, "trust_remote_code": trust_remote_code}
-    if quantizer is not None:  # a quantised model cannot be moved afterwards
-        arguments |= {"quantization_config": quantizer, "device_map": {"": str(device)}}
     try:
         with bars_on_terminals_only():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                source.location, revision=source.revision, output_loading_info=True, **arguments
+            model, report = auto_class(config).from_pretrained(
+                source.location, revision=source.revision, output_loading_info=True, **arguments, **packed
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # damaged files, shapes that do not fit
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:  # damaged, or no backend
         raise ValueError(f"{name}: cannot be loaded ({_short(error)})") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"{name}: its files lack {len(missing)} weights of the model, e.g. {missing[0]}")
-    return (model if quantizer is not None else model.to(device)).eval()
+    refuse_unpacked(model, quantization, name=name)
+    return (model if packed else model.to(device)).eval()
+
+
+def _packed_gguf(path: str, dtype: torch.dtype, device: torch.device | str, name: str) -> PreTrainedModel:
+    """A GGUF file whose weights stay in their blocks. transformers would spell them out where it finds no kernel."""
+    from transformers import AutoModelForCausalLM
+
+    refuse_gguf(path, device=device, name=name)
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"{name}: no such file or folder")
+    packer = transformers_config(QuantizationConfig(kind="gguf"), dtype)
+    with bars_on_terminals_only():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, quantization_config=packer, dtype=dtype, device_map={"": str(device)}
+        )
+    if getattr(model.hf_quantizer.quantization_config, "dequantize", True):
+        raise ValueError(f"{name}: quantization=gguf found no kernel for this GPU; set quantization=none")
+    return model.eval()
 
 
 def load_config(source: Source, name: str, trust_remote_code: bool = False) -> Any:
@@ -118,19 +148,31 @@ def load_config(source: Source, name: str, trust_remote_code: bool = False) -> A
         raise ValueError(f"{name}: no usable config.json ({_short(error)})") from error
 
 
-def refuse_unless_causal(config: Any, name: str) -> None:
-    """Raise unless the config is that of a decoder that continues text."""
+def auto_class(config: Any) -> Any:
+    """The class of transformers that makes a language model of this config."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
+
+
+def refuse_unless_language_model(config: Any, name: str) -> None:
+    """Raise unless the config is that of a decoder that continues text, or of an encoder-decoder that answers one."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     )
 
-    kind = config.model_type
+    kind, own = config.model_type, getattr(config, "auto_map", None)
     if getattr(config, "is_encoder_decoder", False):
-        raise ValueError(f"{name}: {kind} is an encoder-decoder model; give a causal language model")
+        if kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and not own:
+            raise ValueError(f"{name}: transformers knows no text-to-text model of type {kind}")
+        return
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
-        raise ValueError(f"{name}: {kind} is an encoder, it cannot continue text; give a causal language model")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not getattr(config, "auto_map", None):
+        raise ValueError(
+            f"{name}: {kind} is an encoder, it cannot write text; give a causal or an encoder-decoder language model"
+        )
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not own:
         raise ValueError(f"{name}: transformers knows no causal language model of type {kind}")
 
 

@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from kdlab.models import dtype as dtypes
-from kdlab.models.cut import cut
-from kdlab.models.loading import load_causal, load_tokenizer, refuse_unless_causal
-from kdlab.models.pair import named, refuse_unequal
+from kdlab.models.cut import cut, find_stacks
+from kdlab.models.loading import (
+    auto_class,
+    load_config,
+    load_language_model,
+    load_tokenizer,
+    refuse_unless_language_model,
+)
+from kdlab.models.pair import bare_entries, named, refuse_foreign_tokenizer, refuse_pair, size
+from kdlab.models.quantization import QuantizationConfig, prepare, saved_method
+from kdlab.models.seq2seq import decoder_start, is_seq2seq, refuse_unlike
 from kdlab.models.source import resolve
 from kdlab.models.student import CutConfig, LoraConfig, Student, StudentConfig
 
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CALIBRATION_TOKENS = 1024
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
 def build(
@@ -39,15 +48,26 @@ def build(
     tokenizer = _tokenizer(config, teacher_tokenizer)
     dtype = dtypes.resolve(config.dtype, device)
     if config.path is not None:
-        model, description = _pretrained(config, dtype)
+        model, description = _pretrained(config, dtype, device)
     elif config.from_teacher is not None:
         assert teacher is not None
         model, description = _cut(config.from_teacher, teacher, tokenizer, dtype, calibration_BT)
     else:
-        model, description = _bare(config.architecture or {}, teacher, tokenizer, dtype, seed)
+        entries = size(tokenizer)
+        if teacher is not None:
+            theirs = teacher.config.get_text_config().vocab_size
+            entries = bare_entries(tokenizer, teacher_tokenizer, teacher_entries=theirs)
+        model, description = _bare(config.architecture or {}, entries, tokenizer, dtype, seed)
+    if teacher is not None and pairing != "cross":
+        name = teacher.config._name_or_path or "teacher.path"
+        refuse_unlike(named(config), is_seq2seq(model), name, is_seq2seq(teacher))
     _check_vocabularies(config, model, tokenizer, teacher, teacher_tokenizer, pairing)
     if config.lora is not None:
+        if config.quantization != "none":
+            prepare(model)
         model = add_lora(model, config.lora, seed=seed)
+        if config.path is not None:
+            _name_base(model, config)
         description += f", LoRA r={config.lora.r}"
     return Student(model=model.train(), tokenizer=tokenizer, description=description)
 
@@ -62,16 +82,27 @@ def _tokenizer(config: StudentConfig, teacher_tokenizer: PreTrainedTokenizerBase
     return teacher_tokenizer
 
 
-def _pretrained(config: StudentConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, str]:
+def _pretrained(config: StudentConfig, dtype: torch.dtype, device: torch.device | str) -> tuple[PreTrainedModel, str]:
+    """The checkpoint on the CPU; packed where it is to be, on `device`, because packed weights stay where they are."""
     assert config.path is not None
-    model = load_causal(
+    source, name = resolve(config.path, config.revision, option="student.path"), f"student.path={config.path}"
+    saved = saved_method(load_config(source, name, config.trust_remote_code))
+    if saved is not None:
+        raise ValueError(
+            f"{name}: its weights are saved packed ({saved}), which neither train nor merge; give the checkpoint they "
+            "were made from, with student.quantization=nf4 and student.lora.r=8 to hold it packed"
+        )
+    packed = config.quantization != "none"
+    model = load_language_model(
         config.path,
         revision=config.revision,
         dtype=dtype,
         trust_remote_code=config.trust_remote_code,
+        quantization=QuantizationConfig(kind=config.quantization),
+        device=device if packed else "cpu",
         option="student.path",
     )
-    return model, resolve(config.path, config.revision, option="student.path").description
+    return model, source.description + (f", {config.quantization}" if packed else "")
 
 
 def _cut(
@@ -86,16 +117,25 @@ def _cut(
     whole = _plain(teacher)
     model, kept = cut(whole, config, dtype=dtype, calibration_BT=calibration_BT)
     narrowed = "".join(f", {name} {value}" for name, value in (("ffn", config.ffn), ("heads", config.heads)) if value)
-    of = whole.config.get_text_config().num_hidden_layers
-    return model, f"cut from the teacher: {len(kept)} of {of} layers {kept}{narrowed}"
+    of = {stack.part: len(stack.layers) for stack in find_stacks(whole)}
+    told = [f"{part} {len(of_part)} of {of[part]} layers {of_part}".lstrip() for part, of_part in kept.items()]
+    return model, f"cut from the teacher: {', '.join(told)}{narrowed}"
 
 
 def _plain(teacher: PreTrainedModel) -> PreTrainedModel:
     """The teacher itself, or, where its weights are packed (quantised), the same checkpoint read again unpacked."""
     if getattr(teacher.config, "quantization_config", None) is None:
         return teacher
-    commit = getattr(teacher.config, "_commit_hash", None)
-    return load_causal(teacher.config._name_or_path, revision=commit, dtype="bfloat16", option="student.from_teacher")
+    path, commit = teacher.config._name_or_path, getattr(teacher.config, "_commit_hash", None)
+    saved = saved_method(teacher.config)
+    if saved != "gguf":
+        saved = saved_method(load_config(resolve(path, commit, option="student.from_teacher"), "student.from_teacher"))
+    if saved is not None:
+        raise ValueError(
+            f"student.from_teacher: the teacher's file holds packed weights ({saved}), which cannot be cut; "
+            "give a plain teacher, or student.path"
+        )
+    return load_language_model(path, revision=commit, dtype="bfloat16", option="student.from_teacher")
 
 
 def _calibration(tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -108,40 +148,42 @@ def _calibration(tokenizer: PreTrainedTokenizerBase) -> Tensor:
 
 def _bare(
     architecture: dict[str, Any],
-    teacher: PreTrainedModel | None,
+    entries: int,
     tokenizer: PreTrainedTokenizerBase,
     dtype: torch.dtype,
     seed: int,
 ) -> tuple[PreTrainedModel, str]:
-    """A random model. Its vocabulary defaults to the teacher's head (with the tokenizer's padding), else the
-    tokenizer's size; its special tokens to the tokenizer's."""
-    from transformers import AutoModelForCausalLM
-
-    entries = teacher.config.get_text_config().vocab_size if teacher is not None else len(tokenizer)
-    defaults = {"vocab_size": entries} | {
-        name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")
-    }
-    config = _architecture_config(defaults | architecture)
-    refuse_unless_causal(config, "student.architecture")
+    """A random model. Its vocabulary defaults to `entries`, its special tokens to the tokenizer's, that which its
+    decoder begins with too."""
+    defaults = {"vocab_size": entries} | {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
+    config = _architecture_config(architecture, defaults)
+    refuse_unless_language_model(config, "student.architecture")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = auto_class(config).from_config(config, dtype=dtype)
     return model, f"random {config.model_type}"
 
 
-def _architecture_config(fields: dict[str, Any]) -> Any:
+def _architecture_config(architecture: dict[str, Any], defaults: dict[str, Any]) -> Any:
     """A transformers config from `model_type` and its fields, each of which must exist."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    kind = fields["model_type"]
+    kind = architecture["model_type"]
     if kind not in CONFIG_MAPPING:
         near = difflib.get_close_matches(str(kind), list(CONFIG_MAPPING.keys()), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"student.architecture.model_type={kind}: transformers knows no such architecture{hint}")
     plain = AutoConfig.for_model(kind)
+    if getattr(plain, "is_encoder_decoder", False):
+        special = {name.removesuffix("_token_id"): defaults[name] for name in SPECIAL_IDS}
+        defaults = defaults | {"decoder_start_token_id": decoder_start(plain, **special)}
+        if "forced_eos_token_id" in plain.to_dict():
+            defaults["forced_eos_token_id"] = defaults["eos_token_id"]
+    fields = defaults | architecture
     known = {*plain.to_dict(), *plain.attribute_map, "head_dim", "rope_theta", "rope_scaling"}
-    for name, value in fields.items():
+    known |= defaults.keys()
+    for name, value in architecture.items():
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -160,20 +202,32 @@ def _check_vocabularies(
     teacher_tokenizer: PreTrainedTokenizerBase | None,
     pairing: str,
 ) -> None:
-    """Raise unless every id means the same to student, tokenizer and teacher."""
+    """Raise unless student, tokenizer and teacher fit together as `pairing` wants."""
     mine = student.config.get_text_config().vocab_size
-    if len(tokenizer) > mine:
-        raise ValueError(f"student: its tokenizer has {len(tokenizer)} entries, its head only {mine}")
     if teacher is None or teacher_tokenizer is None:
+        if size(tokenizer) > mine:
+            raise ValueError(f"student: its tokenizer has {size(tokenizer)} entries, its head only {mine}")
         return
-    refuse_unequal(
+    if config.from_teacher is not None and pairing == "cross":
+        refuse_foreign_tokenizer(tokenizer, teacher_tokenizer)
+    refuse_pair(
         named(config),
         teacher.config._name_or_path or "teacher.path",
         tokenizer=tokenizer,
         entries=mine,
         teacher_tokenizer=teacher_tokenizer,
         teacher_entries=teacher.config.get_text_config().vocab_size,
+        pairing=pairing,
     )
+
+
+def _name_base(model: PreTrainedModel, config: StudentConfig) -> None:
+    """Let the adapters name the checkpoint that they belong to: the hub id, or the folder that was read."""
+    assert config.path is not None
+    source = resolve(config.path, config.revision, option="student.path")
+    for adapter in model.peft_config.values():
+        adapter.base_model_name_or_path = config.path if source.kind in ("hub", "wheel") else source.location
+        adapter.revision = config.revision
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PreTrainedModel:
@@ -189,7 +243,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PreTra
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=modules,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if is_seq2seq(model) else "CAUSAL_LM",
         fan_in_fan_out=type(model).__name__.startswith("GPT2"),  # GPT-2 keeps its matrices transposed
     )
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
-"""Whether a student and a teacher predict over the same vocabulary.
+"""Whether a student and a teacher predict over the same vocabulary, or over one that can be cut to what they share.
 
-`check_pair(config.student, config.teacher)` asks only tokenizers and configs, so a pair that cannot work is refused
-before any weights are downloaded or read.
+`check_pair(config.student, config.teacher, pairing=config.loss.pairing)` asks only tokenizers and configs, so a pair
+that cannot work is refused before any weights are downloaded or read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from kdlab.models.student import StudentConfig
     from kdlab.teachers.live import TeacherConfig
 
+CROSS = "a cross-tokenizer loss (loss=uld_hybrid or loss=span_kl)"
+SHOWN = 3
+"""Differences that a message shows."""
+
 
 def check_pair(student: StudentConfig, teacher: TeacherConfig, *, pairing: str = "strict") -> None:
-    """Raise ValueError, in one line, where the student and its teacher cannot be compared entry by entry.
+    """Raise ValueError, in one line, where the student and its teacher cannot be compared as `pairing` wants: see
+    `refuse_pair`.
 
     Does nothing where there is no teacher, and where the student is made out of the teacher's own files.
     """
@@ -25,34 +30,44 @@ def check_pair(student: StudentConfig, teacher: TeacherConfig, *, pairing: str =
     same = (student.path, student.revision) == (teacher.path, teacher.revision)
     if same and student.tokenizer in (None, teacher.path):
         return
-    from kdlab.models.loading import load_config, read_tokenizer, refuse_unless_causal
+    from kdlab.models.loading import load_config, read_tokenizer, refuse_unless_language_model
+    from kdlab.models.seq2seq import refuse_unlike
     from kdlab.models.source import resolve
+
+    seq2seq: dict[str, bool] = {}
 
     def entries(path: str, revision: str | None, trust: bool, option: str) -> int:
         config = load_config(resolve(path, revision, option=option), f"{option}={path}", trust)
-        refuse_unless_causal(config, f"{option}={path}")
+        refuse_unless_language_model(config, f"{option}={path}")
+        seq2seq[option] = bool(config.is_encoder_decoder)
         return int(config.get_text_config().vocab_size)
 
     theirs = entries(teacher.path, teacher.revision, teacher.trust_remote_code, "teacher.path")
     teacher_tokenizer = read_tokenizer(teacher.path, teacher.revision, teacher.trust_remote_code, option="teacher.path")
-    mine = theirs
-    if student.path is not None:
-        mine = entries(student.path, student.revision, student.trust_remote_code, "student.path")
-    elif student.architecture is not None:
-        mine = int(student.architecture.get("vocab_size") or theirs)
     if student.tokenizer is not None:
         tokenizer = read_tokenizer(student.tokenizer, option="student.tokenizer")
     else:
         assert student.path is not None
         tokenizer = read_tokenizer(student.path, student.revision, student.trust_remote_code, option="student.path")
-    refuse_unequal(
+    mine = theirs
+    if student.path is not None:
+        mine = entries(student.path, student.revision, student.trust_remote_code, "student.path")
+        if pairing != "cross":
+            refuse_unlike(named(student), seq2seq["student.path"], teacher.path, seq2seq["teacher.path"])
+    elif student.architecture is not None:
+        own = student.architecture.get("vocab_size")
+        mine = int(own or bare_entries(tokenizer, teacher_tokenizer, teacher_entries=theirs))
+    refuse_pair(
         named(student),
         teacher.path,
         tokenizer=tokenizer,
         entries=mine,
         teacher_tokenizer=teacher_tokenizer,
         teacher_entries=theirs,
+        pairing=pairing,
     )
+    if student.from_teacher is not None and pairing == "cross":
+        refuse_foreign_tokenizer(tokenizer, teacher_tokenizer)
 
 
 def named(student: StudentConfig) -> str:
@@ -60,7 +75,7 @@ def named(student: StudentConfig) -> str:
     return f"student.path={student.path}" if student.path else f"student.{student.origins()[0]}"
 
 
-def refuse_unequal(
+def refuse_pair(
     student: str,
     teacher: str,
     *,
@@ -68,17 +83,39 @@ def refuse_unequal(
     entries: int,
     teacher_tokenizer: PreTrainedTokenizerBase,
     teacher_entries: int,
+    pairing: str,
 ) -> None:
-    """Raise ValueError unless every id means the same to both: equal vocabularies, heads of one size (`entries`)."""
-    if tokenizer is not teacher_tokenizer and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
+    """Raise ValueError where student and teacher do not fit, with the remedy.
+
+    `pairing` "strict" wants equal vocabularies and heads of one size (`entries`); "shared" ids that mean the same
+    wherever both have one (`shared_entries`); "cross" asks nothing of the two tokenizers. Every id of the student's
+    tokenizer must fit its own head.
+    """
+    if size(tokenizer) > entries:
+        raise ValueError(f"{student}: its tokenizer has {size(tokenizer)} entries, its head only {entries}")
+    if pairing == "shared":
+        shared_entries(
+            tokenizer,
+            teacher_tokenizer,
+            entries=entries,
+            teacher_entries=teacher_entries,
+            student=student,
+            teacher=teacher,
+        )
+    if pairing != "strict":
+        return
+    if not _same(tokenizer, teacher_tokenizer):
+        mine, theirs = _strings(tokenizer, entries), _strings(teacher_tokenizer, teacher_entries)
+        agree = mine.keys() & theirs.keys() and not _different(mine, theirs)
         raise ValueError(
             f"{student} and the teacher ({teacher}) have different vocabularies "
-            f"({len(tokenizer)} and {len(teacher_tokenizer)} entries); choose two models that share a tokenizer"
+            f"({len(tokenizer)} and {len(teacher_tokenizer)} entries); "
+            + ("set loss.vocab=shared: the ids that both have mean the same" if agree else f"choose {CROSS}")
         )
     if entries != teacher_entries:
         raise ValueError(
             f"{student} predicts {entries} entries and the teacher ({teacher}) {teacher_entries}, with the same "
-            "tokenizer; choose a pair with heads of one size"
+            "tokenizer; set loss.vocab=shared"
         )
 
 
@@ -88,6 +125,63 @@ def shared_entries(
     *,
     entries: int,
     teacher_entries: int,
+    student: str = "the student",
+    teacher: str = "the teacher",
 ) -> int:
-    """How many ids, from 0 on, mean the same to both."""
-    raise TypeError("not written yet")
+    """How many ids, from 0 on, mean the same to both: K = 1 + the largest id that both tokenizers have, in both heads.
+
+    Ids from K on are padding of a head, or tokens that one tokenizer has and the other has not. Raises ValueError
+    where an id means one string to one and another string to the other, naming the first of them, and where no id is
+    shared.
+    """
+    mine, theirs = _strings(tokenizer, entries), _strings(teacher_tokenizer, teacher_entries)
+    different = _different(mine, theirs)
+    if different:
+        shown = ", ".join(f"{i} is {mine[i]!r} and {theirs[i]!r}" for i in different[:SHOWN])
+        raise ValueError(
+            f"loss.vocab=shared: {len(different)} ids mean different strings to {student} and {teacher}: {shown}"
+            f"{', ...' if len(different) > SHOWN else ''}; choose {CROSS}"
+        )
+    both = mine.keys() & theirs.keys()
+    if not both:
+        raise ValueError(f"loss.vocab=shared: {student} and {teacher} share no id; choose {CROSS}")
+    return 1 + max(both)
+
+
+def bare_entries(
+    tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase | None, *, teacher_entries: int
+) -> int:
+    """How many entries a student made from nothing predicts: as many as the teacher where they share a tokenizer (a
+    padded head too), else what its own tokenizer has."""
+    if teacher_tokenizer is not None and _same(tokenizer, teacher_tokenizer):
+        return teacher_entries
+    return size(tokenizer)
+
+
+def refuse_foreign_tokenizer(tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError where a student cut from the teacher would read with another tokenizer: its embeddings are the
+    teacher's."""
+    if not _same(tokenizer, teacher_tokenizer):
+        raise ValueError(
+            "student.tokenizer: a student cut from the teacher has the teacher's embeddings and reads with its "
+            "tokenizer; leave student.tokenizer out, or give student.path"
+        )
+
+
+def size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """1 + the largest id of a tokenizer: what a head must have."""
+    return 1 + max(int(i) for i in tokenizer.get_vocab().values())
+
+
+def _same(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    return tokenizer is other or bool(tokenizer.get_vocab() == other.get_vocab())
+
+
+def _strings(tokenizer: PreTrainedTokenizerBase, entries: int) -> dict[int, str]:
+    """The string of each id that is within the head."""
+    return {i: string for string, i in tokenizer.get_vocab().items() if i < entries}
+
+
+def _different(mine: dict[int, str], theirs: dict[int, str]) -> list[int]:
+    """Ids that both have and that mean different strings, in order."""
+    return sorted(i for i in mine.keys() & theirs.keys() if mine[i] != theirs[i])

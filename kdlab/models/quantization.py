@@ -1,4 +1,7 @@
-"""How the weights of a frozen model are held in memory."""
+"""How the weights of a frozen model are held in memory: packed by us while they are read, or packed in the checkpoint.
+
+Nothing here imports a backend before it is needed; a backend or a device that is missing is said in one line.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-PACKAGES = {"bnb8": "bitsandbytes", "nf4": "bitsandbytes", "torchao_int8": "torchao"}
+PACKAGES = {
+    "bnb8": ("bitsandbytes",),
+    "nf4": ("bitsandbytes",),
+    "torchao_int8": ("torchao",),
+    "gptq": ("optimum", "gptqmodel"),
+    "gguf": ("kernels",),
+}
+"""What each kind needs."""
+EXTRAS = {"bnb8": "quant", "nf4": "quant", "torchao_int8": "quant", "gptq": "gptq"}
+"""Our extra that installs it. `kernels` has none: transformers says which releases of it fit."""
+TRAINABLE = ("none", "bnb8", "nf4", "torchao_int8")
+"""Kinds that adapters are trained over (`student.quantization`)."""
+BACKENDS = {"bitsandbytes": "nf4", "torchao": "torchao_int8", "gptq": "gptq", "awq": "gptq"}
+"""By the method that a checkpoint was saved with, a kind that needs the same packages."""
 
 
 @dataclass(kw_only=True)
 class QuantizationConfig:
     """`kind`: none, bnb8 (LLM.int8, Dettmers et al., 2022), nf4 (QLoRA's 4-bit, Dettmers et al., 2023), torchao_int8
-    (weight-only). On a CPU they save memory, not time: bfloat16 is as fast or faster."""
+    (weight-only): packed while a plain checkpoint is read. gptq (Frantar et al., 2023): the checkpoint is packed
+    already. gguf: a GGUF file stays packed, on a GPU (with none it is spelt out). On a CPU they save memory, not time:
+    bfloat16 is as fast or faster. A checkpoint that is packed already loads as it is with none."""
 
     kind: str = "none"
 
@@ -25,26 +44,115 @@ class QuantizationConfig:
             raise ValueError(f"quantization.kind={self.kind}: must be one of none, {', '.join(PACKAGES)}")
 
 
+def lacking(kind: str) -> str | None:
+    """The first package that `kind` needs and that is not installed, with how to install it; None where all are."""
+    package = next((name for name in PACKAGES.get(kind, ()) if importlib.util.find_spec(name) is None), None)
+    if package is None:
+        return None
+    remedy = f"pip install 'kdlab[{EXTRAS[kind]}]'" if kind in EXTRAS else f"pip install {package}"
+    return f"needs {package}; {remedy}"
+
+
+def saved_method(model_config: Any) -> str | None:
+    """What the weights of a checkpoint were packed with (gptq, awq, bitsandbytes, ...); None for plain ones."""
+    saved = getattr(model_config, "quantization_config", None)
+    if saved is None:
+        return None
+    method = saved.get("quant_method") if isinstance(saved, dict) else getattr(saved, "quant_method", None)
+    return str(getattr(method, "value", method) or "bitsandbytes")  # its old checkpoints name none
+
+
+def loading_options(
+    quantization: QuantizationConfig,
+    model_config: Any,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    name: str,
+) -> dict[str, Any]:
+    """What `from_pretrained` is told besides; empty for plain weights that stay plain.
+
+    `name` is the model as the user typed it. Raises ValueError where kind and checkpoint do not fit, and where the
+    packages are missing.
+    """
+    kind, saved = quantization.kind, saved_method(model_config)
+    if kind == "gptq" and saved != "gptq":
+        raise ValueError(
+            f"{name}: quantization=gptq reads a GPTQ checkpoint, and its weights are {saved or 'plain'}; "
+            f"set quantization={'none' if saved else 'bnb8, nf4 or torchao_int8'}"
+        )
+    place = {"device_map": {"": str(device)}}  # packed weights cannot be moved afterwards
+    if saved is not None:
+        if kind not in ("none", "gptq"):
+            raise ValueError(f"{name}: its weights are quantised already ({saved}); set quantization=none")
+        problem = lacking(BACKENDS.get(saved, "none"))
+        if problem is not None:
+            raise ValueError(f"{name}: its weights are packed by {saved}, which {problem}")
+        return place
+    packer = transformers_config(quantization, dtype)
+    return {} if packer is None else {"quantization_config": packer} | place
+
+
 def transformers_config(config: QuantizationConfig, dtype: torch.dtype) -> Any:
-    """What `from_pretrained(quantization_config=...)` takes; None for kind "none".
+    """What `from_pretrained(quantization_config=...)` takes to pack plain weights; None for kind "none".
 
     Raises ValueError naming the extra when its package is not installed.
     """
-    if config.kind == "none":
+    if config.kind in ("none", "gptq"):
         return None
-    package = PACKAGES[config.kind]
-    if importlib.util.find_spec(package) is None:
-        raise ValueError(f"quantization.kind={config.kind}: needs {package}; pip install 'kdlab[quant]'")
+    problem = lacking(config.kind)
+    if problem is not None:
+        raise ValueError(f"quantization.kind={config.kind}: {problem}")
     import transformers
 
+    if config.kind == "gguf":
+        return transformers.GgufConfig()
     if config.kind == "torchao_int8":
         from torchao.quantization import Int8WeightOnlyConfig
 
         return transformers.TorchAoConfig(Int8WeightOnlyConfig())
-    # int8 on a CPU logs a line for every matrix product: hundreds a forward pass
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if config.kind == "bnb8":
         return transformers.BitsAndBytesConfig(load_in_8bit=True)
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
     )
+
+
+def refuse_gguf(path: str, *, device: torch.device | str, name: str) -> None:
+    """Raise ValueError where `path` is no GGUF file, or cannot stay packed: only a GPU has kernels for its blocks."""
+    if not path.endswith(".gguf"):
+        raise ValueError(f"{name}: quantization=gguf reads a .gguf file; set quantization=none, or give one")
+    if str(device).partition(":")[0] not in ("cuda", "mps"):
+        raise ValueError(
+            f"{name}: quantization=gguf needs a CUDA or Apple GPU, and this runs on {device}; "
+            "quantization=none reads the file dequantised"
+        )
+    problem = lacking("gguf")
+    if problem is not None:
+        raise ValueError(f"{name}: quantization=gguf {problem}")
+
+
+def refuse_unpacked(model: nn.Module, quantization: QuantizationConfig, *, name: str) -> None:
+    """Raise ValueError where packing found no matrix that it could pack: torchao knows only plain linear layers."""
+    if quantization.kind in ("none", "gptq"):
+        return
+    if not any(hasattr(w, "__tensor_flatten__") or not w.is_floating_point() for w in model.parameters()):
+        raise ValueError(
+            f"{name}: {quantization.kind} can pack none of the layers of {type(model).__name__}; choose bnb8 or nf4"
+        )
+
+
+def prepare(model: nn.Module) -> nn.Module:
+    """A packed model made ready for adapters: frozen, and what bitsandbytes leaves unpacked (norms, embeddings, head)
+    in float32, as QLoRA trains. Gradient checkpointing is the trainer's, once."""
+    from peft import prepare_model_for_kbit_training
+
+    prepared: nn.Module = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return prepared
+
+
+def quiet_backends() -> None:
+    """No word from bitsandbytes on every int8 product on a CPU (hundreds a forward pass), nor from torchao, which
+    transformers and peft import wherever it is installed, on kernels for GPUs that are not here."""
+    for name in ("bitsandbytes.autograd._functions", "torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)

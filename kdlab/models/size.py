@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,16 @@ def measure(model: nn.Module) -> Size:
     return Size(
         parameters=sum(_entries(p) for p in parameters),
         trainable_parameters=sum(_entries(p) for p in parameters if p.requires_grad),
-        bytes=sum(_bytes(p) for p in parameters) + sum(_bytes(b) for b in model.buffers()),
+        bytes=sum(_bytes(p) for p in [*parameters, *model.buffers()]) + sum(_bytes(s) for s in _moved_scales(model)),
     )
+
+
+def _moved_scales(model: nn.Module) -> Iterator[Tensor]:
+    """bitsandbytes moves an int8 weight's scales from the weight to its layer when the layer is first used."""
+    for module in model.modules():
+        scales = getattr(getattr(module, "state", None), "SCB", None)
+        if scales is not None and getattr(module.weight, "SCB", None) is None:
+            yield scales
 
 
 def _entries(weight: Tensor) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdlab.models import dtype as dtypes
+from kdlab.models.quantization import TRAINABLE
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,8 @@ class StudentConfig:
 
     `tokenizer` is a path; None takes the student's own, or the teacher's where the student brings none. `dtype` is that
     of the trained weights: float32 unless memory forbids it. `quantization` (a `quantization.kind`) holds the frozen
-    base weights of a LoRA student packed (QLoRA; Dettmers et al., 2023).
+    base weights of a LoRA student packed (QLoRA; Dettmers et al., 2023): bnb8, nf4 or torchao_int8. They are multiplied
+    in `dtype`; the adapters are float32. What is saved as the model is the adapters added to the base read again plain.
     """
 
     path: str | None = None
@@ -98,6 +100,19 @@ class StudentConfig:
             raise ValueError(f"student.{' and student.'.join(given)} are all set: keep one, e.g. with {drop}")
         if self.architecture is not None and not self.architecture.get("model_type"):
             raise ValueError("student.architecture: needs model_type, e.g. student.architecture.model_type=llama")
+        if self.quantization != "none":
+            self._check_quantization(f"student.quantization={self.quantization}", given)
+
+    def _check_quantization(self, named: str, given: list[str]) -> None:
+        if self.quantization not in TRAINABLE:
+            raise ValueError(f"{named}: must be one of {', '.join(TRAINABLE)}")
+        if given and self.path is None:
+            raise ValueError(
+                f"{named}: packs a checkpoint while it is read, and student.{given[0]} is none; "
+                f"save it first and give student.path"
+            )
+        if self.lora is None:
+            raise ValueError(f"{named}: packed weights do not train; add adapters with student.lora.r=8")
 
     def origins(self) -> list[str]:
         """The names of the origins that are set; a student needs exactly one."""

@@ -1,6 +1,6 @@
 """Tiny random models and a byte-level tokenizer: tests and `experiment=smoke` run on them without a download.
 
-`tiny:llama` and `tiny:gpt2` are accepted wherever the path of a causal model is.
+`tiny:llama`, `tiny:gpt2`, `tiny:t5` and `tiny:bart` are accepted wherever the path of a language model is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-KINDS = ("llama", "gpt2", "t5", "bert")
+KINDS = ("llama", "gpt2", "t5", "bart", "bert")
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
 VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
@@ -46,7 +46,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(
     kind: str, *, seed: int = 0, vocab_size: int = VOCABULARY, layers: int = 2, hidden: int = 64
 ) -> PreTrainedModel:
-    """A random `kind` (llama, gpt2, t5, bert) in float32, eval mode, the same for the same arguments.
+    """A random `kind` (llama, gpt2, t5, bart, bert) in float32, eval mode, the same for the same arguments.
 
     Its weights are drawn wider than a real initialisation (standard deviation 0.2, not 0.02), so that two of them
     disagree clearly and a loss has something to lower. The global random state is left as it was.
@@ -55,7 +55,8 @@ def tiny_model(
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
     config = tiny_config(kind, vocab_size=vocab_size, layers=layers, hidden=hidden)
-    auto = {"t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}.get(kind, AutoModelForCausalLM)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    auto = AutoModelForMaskedLM if kind == "bert" else auto
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return auto.from_config(config, dtype=torch.float32).eval()
@@ -73,6 +74,7 @@ def tiny_config(kind: str, *, vocab_size: int = VOCABULARY, layers: int = 2, hid
 def _fields(kind: str, vocab_size: int, layers: int, hidden: int) -> dict[str, Any]:
     heads = 4
     shared = {"vocab_size": vocab_size, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    sizes: dict[str, Any]
     if kind == "llama":
         sizes = {
             "hidden_size": hidden,
@@ -91,6 +93,12 @@ def _fields(kind: str, vocab_size: int, layers: int, hidden: int) -> dict[str, A
     elif kind == "t5":
         sizes = {"d_model": hidden, "d_ff": 2 * hidden, "d_kv": hidden // heads, "num_layers": layers}
         sizes = sizes | {"num_heads": heads, "dropout_rate": 0.0, "decoder_start_token_id": 0}
+        sizes |= {"initializer_factor": 1.5}
+    elif kind == "bart":
+        sizes = {"d_model": hidden, "max_position_embeddings": 2048, "init_std": 0.2, "dropout": 0.0}
+        for stack in ("encoder", "decoder"):
+            sizes |= {f"{stack}_layers": layers, f"{stack}_attention_heads": heads, f"{stack}_ffn_dim": 2 * hidden}
+        sizes |= {"decoder_start_token_id": 2, "forced_eos_token_id": None}
     else:
         sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": layers}
         sizes = sizes | {"num_attention_heads": heads, "initializer_range": 0.2}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdlab.reporting.intervals import Interval, interval
-from kdlab.reporting.numbers import NONE, duration, number, percent, times
+from kdlab.reporting.numbers import NONE, duration, number, percent, points, times
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import METRICS, Show
+from kdlab.reporting.stages import METRICS, Metric, Show, measured
 from kdlab.reporting.verdict import kl_gap_closed
 
 SEED = "seed"
@@ -105,7 +105,7 @@ def seed_groups(runs: Sequence[Run]) -> list[Group]:
             continue
         parts = [name] if several or not options else []
         parts += [f"{option}={setting(group[0], option)}" for option in options]
-        found = {metric: [run.number("metrics", "after", metric) for run in group] for metric, _, _ in METRICS}
+        found = {metric.key: [metric.of(run, "after") for run in group] for metric in METRICS}
         groups.append(
             Group(
                 label=" ".join(parts),
@@ -148,42 +148,42 @@ def cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """The head and rows of the comparison as text; the terminal shows the same."""
     options = varying(runs)
     several = len({run.name for run in runs}) > 1 or not options
-    head = (["run"] if several else []) + options
-    head += ["state", "KL (nats)", "KL gap closed", "perplexity", "top-1 agreement"]
+    metrics = [metric for metric in measured(runs, minor=False) if metric.key != "nll"]
+    head = (["run"] if several else []) + options + ["state"]
+    for metric in metrics:
+        head += [metric.short, "KL gap closed"] if metric.key == "kl" else [metric.short]
     head += ["student parameters", "smaller", "time"]
     rows = []
     for run in runs:
         name = run.name if len({other.name for other in runs}) > 1 else run.folder.name
-        rows.append(
-            [
-                *([name] if several else []),
-                *(setting(run, option) for option in options),
-                run.status,
-                _change(run, "kl"),
-                percent(kl_gap_closed(run)),
-                _change(run, "perplexity"),
-                percent(run.number("metrics", "after", "top1_agreement")),
-                number(run.number("models", "student", "parameters")),
-                times(run.number("compression_ratio")),
-                duration(run.number("seconds", "total")),
-            ]
-        )
+        row = [*([name] if several else []), *(setting(run, option) for option in options), run.status]
+        for metric in metrics:
+            row += [_change(run, metric), percent(kl_gap_closed(run))] if metric.key == "kl" else [_change(run, metric)]
+        row += [
+            number(run.number("models", "student", "parameters")),
+            times(run.number("compression_ratio")),
+            duration(run.number("seconds", "total")),
+        ]
+        rows.append(row)
     return head, rows
 
 
-def _change(run: Run, metric: str) -> str:
-    before, after = (number(run.number("metrics", who, metric)) for who in ("before", "after"))
+def _change(run: Run, metric: Metric) -> str:
+    before, after = (metric.show(metric.of(run, who)) for who in ("before", "after"))
+    if metric.key == "top1_agreement":
+        return after
     return NONE if before == after == NONE else f"{before} → {after}"
 
 
 def seed_cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
     """The head and rows of the table over seeds as text."""
-    head = ["setting", "n", "seeds", *(title for _, title, _ in METRICS)]
+    metrics = measured([run for group in groups for run in group.runs], minor=False)
+    head = ["setting", "n", "seeds", *(metric.title for metric in metrics)]
     rows = []
     for group in groups:
         told = [
-            _interval(group.intervals[metric], show) if metric in group.intervals else NONE
-            for metric, _, show in METRICS
+            _interval(group.intervals[metric.key], metric.show) if metric.key in group.intervals else NONE
+            for metric in metrics
         ]
         rows.append([group.label, str(len(group.runs)), ", ".join(group.seeds), *told])
     return head, rows
@@ -192,7 +192,9 @@ def seed_cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
 def _interval(found: Interval, show: Show) -> str:
     if found.half_width is None or found.sd is None:
         return f"{show(found.mean)} (n = 1)"
-    spread = [percent(value) if show is percent else number(value, digits=2) for value in (found.half_width, found.sd)]
+    spread = [
+        show(value) if show in (percent, points) else number(value, digits=2) for value in (found.half_width, found.sd)
+    ]
     return f"{show(found.mean)} ± {spread[0]} (sd {spread[1]})"
 
 

@@ -1,4 +1,4 @@
-"""Mean, spread and 95 % interval of a few repeats, by Student's t."""
+"""Mean, spread and 95 % interval of a few repeats, and whether two settings differ, by Student's t."""
 
 from __future__ import annotations
 
@@ -30,6 +30,31 @@ def interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
         return Interval(n=n, mean=mean, sd=math.nan, half_width=math.nan)
     sd = statistics.stdev(values)
     return Interval(n=n, mean=mean, sd=sd, half_width=t_quantile(n - 1, confidence=confidence) * sd / math.sqrt(n))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """`n` repeats of two settings under the same seeds: the mean of first - second, half the width of its interval, and
+    `p`, how often a mean this far from 0 or farther would come up if the two did not differ. The last two are None
+    where n = 1, or where all differences are the same: then the seeds are no independent repeats."""
+
+    n: int
+    difference: float
+    half_width: float | None
+    p: float | None
+
+
+def paired(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Paired:
+    """The paired t-test, two-sided (Student, 1908): t = mean √n / sd of the differences, n - 1 degrees of freedom."""
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    found = interval(differences, confidence=confidence)
+    if found.sd is None or found.sd == 0:
+        return Paired(n=found.n, difference=found.mean, half_width=None, p=None)
+    if not math.isfinite(found.sd):
+        return Paired(n=found.n, difference=found.mean, half_width=math.nan, p=math.nan)
+    t = abs(found.mean) * math.sqrt(found.n) / found.sd
+    p = max(0.0, 1 - _within(t, found.n - 1))
+    return Paired(n=found.n, difference=found.mean, half_width=found.half_width, p=p)
 
 
 def t_quantile(freedom: int, *, confidence: float = 0.95) -> float:

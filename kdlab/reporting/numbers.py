@@ -41,6 +41,18 @@ def percent(share: float | None) -> str:
     return f"{value:.{decimals}f}{_NBSP}%"
 
 
+def points(score: float | None) -> str:
+    """A score from 0 to 100: 23.4."""
+    return number(score) if score is None or not math.isfinite(score) else f"{score:.1f}"
+
+
+def chance(p: float | None) -> str:
+    """A p-value: p = 0.023, p < 0.001."""
+    if p is None or not math.isfinite(p):
+        return f"p {NONE}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def size(count: float | None) -> str:
     """Bytes in decimal units: 538 MB."""
     if count is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdlab.reporting import details, results
+from kdlab.reporting.arms import TEST, pair_cells
 from kdlab.reporting.comparison import Group, cells, labels, ranked, repeats, seed_cells, seed_groups
 from kdlab.reporting.markup import Html, Part, fold, join, section, table, tag
 from kdlab.reporting.plots import COLOURS, drawable
@@ -64,7 +65,7 @@ def _many(given: Sequence[Run]) -> Html:
         tag("h1", f"{len(runs)} runs"),
         tag("p", f"{finished} finished, {len(runs) - finished} not; {order}", class_="soft"),
         section("Comparison", comparison(runs)),
-        *([seeds(groups)] if (groups := seed_groups(runs)) else []),
+        *([seeds(groups), pairs(groups)] if (groups := seed_groups(runs)) else []),
         section("Curves", *(key if drawable() else []), curves) if curves else None,
         section(
             "Each run", *(_folded(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True)))
@@ -89,6 +90,13 @@ def seeds(groups: Sequence[Group]) -> Html:
     lines: list[list[Part]] = [[*row] for row in rows]
     told = tag("p", f"{text} {repeats(groups)}".strip(), class_="soft")
     return section("Over seeds", told, table([*head], lines))
+
+
+def pairs(groups: Sequence[Group]) -> Html | None:
+    """Whether each two settings differ, over the seeds that both have."""
+    head, rows, note = pair_cells(groups)
+    lines: list[list[Part]] = [[*row] for row in rows]
+    return section("Differences", tag("p", f"{TEST} {note}", class_="soft"), table([*head], lines)) if rows else None
 
 
 def _key(names: Sequence[str]) -> Html:

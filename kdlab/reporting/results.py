@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kdlab.reporting.markup import Html, section, table, tag
 from kdlab.reporting.numbers import NONE, duration, number, percent, times
 from kdlab.reporting.plots import COLOURS, Line, bars, curves, drawable, thin, wide
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import METRICS, STAGES, Show, stage
-from kdlab.reporting.verdict import answer, kl_gap_closed, nll_gap_closed
+from kdlab.reporting.stages import CORE, METRICS, STAGES, Metric, measured
+from kdlab.reporting.verdict import answer, closed, notes
+
+Curve = Callable[[Run], tuple[list[float], list[float]]]
+TRAINED = (
+    ("loss", "training loss"),
+    ("hidden", "inner term: hidden states"),
+    ("attention", "inner term: attention maps"),
+    ("relation", "inner term: self-relations"),
+)
+"""Columns of metrics.csv that training steps write, where they have a line."""
+NOT_DRAWN = {"nll"} | {metric.key for metric in METRICS if metric.key.startswith("generation.")}
+"""Metrics without a curve: the log of another's, and what is measured before and after only."""
 
 
 def verdict(run: Run) -> Html:
@@ -23,6 +34,7 @@ def tiles(run: Run) -> Html | None:
         ("KL to the teacher", number(run.number("metrics", "after", "kl"), digits=3)),
         ("perplexity", number(run.number("metrics", "after", "perplexity"), digits=3)),
         ("top-1 agreement", percent(run.number("metrics", "after", "top1_agreement"))),
+        *((metric.short, metric.show(metric.of(run, "after"))) for metric in METRICS[len(CORE) :] if not metric.minor),
         ("smaller than the teacher", times(run.number("compression_ratio"))),
         ("optimiser steps", number(run.number("steps"))),
         ("in all", duration(run.number("seconds", "total"))),
@@ -39,36 +51,34 @@ def heldout(run: Run, *, key: str, pictures: bool = True) -> Html:
     """Held-out metrics of the student before and after beside the teacher's, as a table and as bars."""
     rows = run.number("metrics", "after", "rows") or run.number("metrics", "before", "rows")
     tokens = f"{number(rows)} held-out tokens" if rows else "the held-out data"
-    closed = {"kl": kl_gap_closed(run), "nll": nll_gap_closed(run)}
+    metrics = measured([run])
     lines = [
-        [
-            title,
-            *(show(stage(run, who, metric)) for who, _ in STAGES),
-            percent(closed[metric]) if metric in closed else "",
-        ]
-        for metric, title, show in METRICS
+        [metric.title, *(metric.show(metric.of(run, who)) for who, _ in STAGES), closed(run, metric)]
+        for metric in metrics
     ]
     pictures = pictures and drawable()
-    drawn = [_bars(run, metric, title, show, key=key) for metric, title, show in METRICS if pictures]
+    drawn = [_bars(run, metric, key=key) for metric in metrics if pictures]
     drawn = [figure for figure in drawn if figure is not None]
     return section(
         "Held-out results",
         tag("p", f"The student before and after training beside its teacher, per token over {tokens}.", class_="soft"),
         table(["", *(title for _, title in STAGES), "gap closed"], lines),
+        tag("p", " ".join(told), class_="soft after") if (told := notes(run)) else None,
         tag("div", *drawn, class_="grid small pictures") if drawn else None,
     )
 
 
-def _bars(run: Run, metric: str, title: str, show: Show, *, key: str) -> Html | None:
-    values = [(name, stage(run, who, metric)) for who, name in STAGES]
-    known = [(name, value, show(value)) for name, value in values if value is not None]
-    if metric == "nll" or len(known) < 2:
+def _bars(run: Run, metric: Metric, *, key: str) -> Html | None:
+    values = [(name, metric.of(run, who)) for who, name in STAGES]
+    known = [(name, value, metric.show(value)) for name, value in values if value is not None]
+    if metric.key == "nll" or metric.minor or len(known) < 2:
         return None
-    # A share is read against 100 %, so its bars are never logarithmic.
-    log = metric != "top1_agreement" and wide([value for _, value, _ in known])
-    picture = Html(bars(known, key=f"{key}-bars-{metric}", title=title, log=log))
+    # A share or a score is read against 100, so its bars are never logarithmic.
+    log = metric.lower and wide([value for _, value, _ in known])
+    place = f"{key}-bars-{metric.key.replace('.', '-')}"
+    picture = Html(bars(known, key=place, title=metric.title, log=log))
     scale = " (log scale)" if log else None
-    return tag("figure", picture, tag("figcaption", tag("b", title), scale))
+    return tag("figure", picture, tag("figcaption", tag("b", metric.title), scale))
 
 
 def training_curves(runs: Sequence[Run], *, key: str) -> Html | None:
@@ -76,14 +86,16 @@ def training_curves(runs: Sequence[Run], *, key: str) -> Html | None:
 
     Where matplotlib is not installed, a line that says how to get the plots; None where there is nothing to draw."""
     assert len(runs) < COLOURS
-    plots = [("loss", "training loss", "on training batches")]
-    plots += [(metric, title, "on held-out data") for metric, title, _ in METRICS if metric != "nll"]
+    plots: list[tuple[str, str, str, Curve]] = [
+        (column, title, "on training batches", _trained(column)) for column, title in TRAINED
+    ]
+    heldout = [metric for metric in measured(runs) if metric.key not in NOT_DRAWN]
+    plots += [(metric.key, metric.title, "on held-out data", metric.curve) for metric in heldout]
     figures = []
-    for column, title, where in plots:
+    for column, title, where, curve in plots:
         lines, most = [], 1
         for colour, run in enumerate(runs, start=1):
-            x, y = run.curve(column, phase="train") if column == "loss" else heldout_curve(run, column)
-            x, y, stretch = thin(x, y)
+            x, y, stretch = thin(*curve(run))
             most = max(most, stretch)
             if len(x) > 1:
                 lines.append(Line(colour=colour, x=x, y=y))
@@ -97,13 +109,5 @@ def training_curves(runs: Sequence[Run], *, key: str) -> Html | None:
     return tag("div", *figures, class_="grid") if figures else None
 
 
-def heldout_curve(run: Run, metric: str) -> tuple[list[float], list[float]]:
-    """The held-out values over steps; those from before and after training end the line where it lacks them."""
-    x, y = run.curve(metric, phase="heldout")
-    before, after = run.number("metrics", "before", metric), run.number("metrics", "after", metric)
-    steps = run.number("steps")
-    if before is not None and (not x or x[0] > 0):
-        x, y = [0.0, *x], [before, *y]
-    if after is not None and steps and x[-1:] != [float(steps)]:
-        x, y = [*x, float(steps)], [*y, after]
-    return x, y
+def _trained(column: str) -> Curve:
+    return lambda run: run.curve(column, phase="train")

@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from kdlab.reporting.numbers import number, percent
+from kdlab.reporting.numbers import number, percent, points
 from kdlab.reporting.runs import Run
 
 Show = Callable[[float | None], str]
 
 STAGES = (("before", "before"), ("after", "after"), ("teacher", "teacher"))
-METRICS: tuple[tuple[str, str, Show], ...] = (
-    ("kl", "KL to the teacher (nats)", number),
-    ("perplexity", "perplexity", number),
-    ("nll", "log-loss (nats)", number),
-    ("top1_agreement", "top-1 agreement", percent),
+
+
+class Metric(NamedTuple):
+    """A held-out metric: where it lies under `metrics.<stage>` of run.json, its title, a shorter one, how its numbers
+    are written, whether lower is better, and whether tables of many runs leave it out (`minor`)."""
+
+    key: str
+    title: str
+    short: str
+    show: Show
+    lower: bool = True
+    minor: bool = False
+
+    def of(self, run: Run, who: str) -> float | None:
+        """What "before", "after" or "teacher" measured; the teacher's distance to itself is 0."""
+        found = run.number("metrics", who, *self.key.split("."))
+        measured = run.value("metrics", "teacher") is not None
+        # A teacher with a tokenizer of its own was never compared token by token.
+        if who == "teacher" and found is None and measured and self.key in _TO_ITSELF and not own_tokens(run):
+            return _TO_ITSELF[self.key]
+        return found
+
+    def curve(self, run: Run) -> tuple[list[float], list[float]]:
+        """The held-out values over steps; those from before and after training end the line where it lacks them."""
+        x, y = run.curve(self.key, phase="heldout")
+        before, after, steps = self.of(run, "before"), self.of(run, "after"), run.number("steps")
+        if before is not None and (not x or x[0] > 0):
+            x, y = [0.0, *x], [before, *y]
+        if after is not None and steps and x[-1:] != [float(steps)]:
+            x, y = [*x, float(steps)], [*y, after]
+        return x, y
+
+
+_TO_ITSELF = {"kl": 0.0, "top1_agreement": 1.0}
+CORE = (
+    Metric("kl", "KL to the teacher (nats)", "KL (nats)", number),
+    Metric("perplexity", "perplexity", "perplexity", number),
+    Metric("nll", "log-loss (nats)", "log-loss", number),
+    Metric("top1_agreement", "top-1 agreement", "top-1 agreement", percent, lower=False),
 )
-"""The held-out metrics, their titles, and how to write their numbers. Log-loss is -log q(token), the log of the
-perplexity; top-1 agreement is how often student and teacher put the same token first."""
+METRICS = (
+    *CORE,
+    Metric("bits_per_byte", "bits per byte", "bits per byte", number),
+    Metric("divergence", "divergence of the loss", "divergence", number, minor=True),
+    Metric("generation.rouge1", "ROUGE-1 of written answers", "ROUGE-1", points, lower=False, minor=True),
+    Metric("generation.rouge2", "ROUGE-2 of written answers", "ROUGE-2", points, lower=False, minor=True),
+    Metric("generation.rougeL", "ROUGE-L of written answers", "ROUGE-L", points, lower=False),
+    Metric("generation.bleu", "BLEU of written answers", "BLEU", points, lower=False),
+    Metric("generation.chrf", "chrF of written answers", "chrF", points, lower=False),
+)
+"""The held-out metrics. Log-loss is -log q(token), the log of the perplexity; top-1 agreement is how often student and
+teacher put the same token first; bits per byte compares models with different tokenizers; scores of written answers
+against their references run from 0 to 100."""
 
 
-def stage(run: Run, who: str, metric: str) -> float | None:
-    """A held-out metric of "before", "after" or "teacher"; the teacher's distance to itself is 0."""
-    found = run.number("metrics", who, metric)
-    if who == "teacher" and found is None and run.value("metrics", "teacher") is not None:
-        return {"kl": 0.0, "top1_agreement": 1.0}.get(metric)
-    return found
+def measured(runs: Sequence[Run], *, minor: bool = True) -> list[Metric]:
+    """The metrics that any of these runs has a number of, those everyone has where there is none yet."""
+    found = [metric for metric in METRICS if any(metric.of(run, who) is not None for run in runs for who in _STUDENT)]
+    return [metric for metric in found or CORE if minor or not metric.minor]
+
+
+_STUDENT = ("before", "after")
+
+
+def own_tokens(run: Run) -> bool:
+    """Whether the teacher has a tokenizer of its own, so that numbers per token do not compare with the student's."""
+    return any(run.number("metrics", who, "bits_per_byte") is not None for who in _STUDENT)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kdlab.reporting.arms import pair_cells
 from kdlab.reporting.comparison import cells, ranked, repeats, seed_cells, seed_groups
-from kdlab.reporting.numbers import number, percent
+from kdlab.reporting.numbers import number
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import METRICS, STAGES, stage
-from kdlab.reporting.verdict import answer, kl_gap_closed, nll_gap_closed
+from kdlab.reporting.stages import STAGES, measured
+from kdlab.reporting.verdict import answer, closed, notes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,8 @@ def show(runs: Sequence[Run], complaints: Sequence[str] = (), *, console: Consol
         colour = {"good": "green", "bad": "red", "mixed": "yellow", "open": "cyan"}[told.tone]
         console.print(_one(runs[0]))
         console.print(Text.assemble((told.headline + ". ", f"bold {colour}"), told.sentence))
+        for line in notes(runs[0]):
+            console.print(Text(line, style="dim"))
         console.print(Text(f"{runs[0].state}: {runs[0].folder}", style="dim"))
     else:
         head, rows = cells(ranked(runs))
@@ -43,20 +46,21 @@ def show(runs: Sequence[Run], complaints: Sequence[str] = (), *, console: Consol
             console.print(_table("over seeds: mean ± 95 % interval (sd)", head, rows))
             if repeats(groups):
                 console.print(Text(repeats(groups), style="dim"))
+            head, rows, note = pair_cells(groups)
+            if rows:
+                console.print(
+                    _table("differences over the same seeds: mean ± 95 % interval (paired t-test)", head, rows)
+                )
+                console.print(Text(note, style="dim"))
     for complaint in complaints:
         console.print(Text(f"not read: {complaint}", style="yellow"))
 
 
 def _one(run: Run) -> Table:
     rows = run.number("metrics", "after", "rows")
-    closed = {"kl": kl_gap_closed(run), "nll": nll_gap_closed(run)}
     lines = [
-        [
-            title,
-            *(tell(stage(run, who, metric)) for who, _ in STAGES),
-            percent(closed[metric]) if metric in closed else "",
-        ]
-        for metric, title, tell in METRICS
+        [metric.title, *(metric.show(metric.of(run, who)) for who, _ in STAGES), closed(run, metric)]
+        for metric in measured([run])
     ]
     where = f", {number(rows)} held-out tokens" if rows else ""
     return _table(run.name + where, ["", *(title for _, title in STAGES), "gap closed"], lines)

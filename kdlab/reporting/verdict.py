@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kdlab.reporting.numbers import number, percent
 from kdlab.reporting.runs import Run
+from kdlab.reporting.stages import METRICS, Metric, own_tokens
 
 MARGIN = 0.01
 """A change of less than 1 % is no change worth a word."""
@@ -38,8 +39,27 @@ def kl_gap_closed(run: Run) -> float | None:
 
 
 def nll_gap_closed(run: Run) -> float | None:
-    """The share of the gap to the teacher that is gone, in nats per token (the log of the perplexity)."""
+    """The share of the gap to the teacher that is gone, in nats per token (the log of the perplexity).
+
+    None where the teacher has other tokens.
+    """
+    if own_tokens(run):
+        return None
     return gap_closed(*(run.number("metrics", who, "nll") for who in ("before", "after", "teacher")))
+
+
+def closed(run: Run, metric: Metric) -> str:
+    """The share of the gap to the teacher that is gone, as text; "" for a metric whose gaps do not add up."""
+    if metric.key == "kl":
+        return percent(kl_gap_closed(run))
+    if metric.key == "nll":
+        return percent(nll_gap_closed(run))
+    if metric.key in ("perplexity", "top1_agreement", "divergence"):
+        return ""
+    before, after, teacher = (metric.of(run, who) for who in ("before", "after", "teacher"))
+    if metric.lower:
+        return percent(gap_closed(before, after, teacher))
+    return percent(gap_closed(*(None if value is None else -value for value in (before, after, teacher))))
 
 
 def answer(run: Run) -> Answer:
@@ -63,7 +83,7 @@ def answer(run: Run) -> Answer:
     }[better, worse]
     if any(math.isnan(change) for change in known):
         tone, headline = "bad", "The student broke: a metric is not a number"
-    parts = [part for part in (_kl(run), _perplexity(run), _agreement(run)) if part]
+    parts = [part for part in (_kl(run), _perplexity(run), _bits(run), _agreement(run), *_scores(run)) if part]
     rows = run.number("metrics", "after", "rows")
     where = f"On {number(rows)} held-out tokens, " if rows is not None else "On held-out data, "
     return Answer(tone=tone, headline=headline, sentence=where + "; ".join(parts) + ".")
@@ -102,6 +122,8 @@ def _perplexity(run: Run) -> str:
     if before is None or after is None:
         return ""
     teacher, share = run.number("metrics", "teacher", "perplexity"), nll_gap_closed(run)
+    if own_tokens(run):
+        teacher = None
     notes = [f"teacher {number(teacher, digits=3)}"] if teacher is not None else []
     if teacher is not None and after < teacher:
         notes.append("the student is now below its teacher")
@@ -116,3 +138,46 @@ def _agreement(run: Run) -> str:
     if before is None or after is None:
         return ""
     return f"the student puts the teacher's first token first on {percent(after)} of them ({percent(before)} before)"
+
+
+def _bits(run: Run) -> str:
+    before, after, teacher = (run.number("metrics", who, "bits_per_byte") for who in ("before", "after", "teacher"))
+    if before is None or after is None:
+        return ""
+    told = f" (teacher {number(teacher, digits=3)})" if teacher is not None else ""
+    return f"bits per byte {_verb(before, after)} from {number(before, digits=3)} to {number(after, digits=3)}{told}"
+
+
+def _scores(run: Run) -> list[str]:
+    """What became of the scores of written answers, the main ones."""
+    parts = []
+    for metric in METRICS:
+        before, after, teacher = (metric.of(run, who) for who in ("before", "after", "teacher"))
+        if metric.minor or not metric.key.startswith("generation.") or before is None or after is None:
+            continue
+        told = f" (teacher {metric.show(teacher)})" if teacher is not None else ""
+        change = f"{_verb(before, after)} from {metric.show(before)} to {metric.show(after)}{told}"
+        parts.append(f"{metric.short} of its answers {change}")
+    return parts
+
+
+def notes(run: Run) -> list[str]:
+    """What to know beside the numbers, one sentence each."""
+    found = []
+    aligned = run.number("metrics", "after", "aligned") or run.number("metrics", "before", "aligned")
+    if own_tokens(run):
+        found.append(
+            "Teacher and student have tokenizers of their own: bits per byte compare, numbers per token do not."
+        )
+        if aligned is not None:
+            found.append(f"{percent(aligned)} of the student's rows lie in spans that both models read alike.")
+    cut = [run.number("metrics", "after", f"{who}_cut_mass") for who in ("teacher", "student")]
+    if cut[0] is not None:
+        found.append(
+            f"{percent(cut[0])} of the teacher's probability and {percent(cut[1])} of the student's lay on tokens that "
+            "the other does not have, and were cut away before they were compared."
+        )
+    answered = run.number("metrics", "after", "generation", "examples")
+    if answered is not None:
+        found.append(f"Scores from 0 to 100 over {number(answered)} written answers, each kept in generations.jsonl.")
+    return found

@@ -76,14 +76,14 @@ class LiveTeacher:
 def load_teacher(
     config: TeacherConfig, quantization: QuantizationConfig | None = None, *, device: torch.device | str = "cpu"
 ) -> LiveTeacher:
-    """Load the teacher that `config` names, frozen, on `device`. Raises as `models.loading.load_causal` does."""
-    from kdlab.models.loading import load_causal, load_tokenizer
+    """Load the teacher that `config` names, frozen, on `device`. Raises as `load_language_model` does."""
+    from kdlab.models.loading import load_language_model, load_tokenizer
     from kdlab.models.source import disk_bytes, resolve
 
     if config.source == "none" or config.path is None:
         raise ValueError("teacher.path is not set: give a hub id, a folder or a .gguf file, or set teacher=none")
     tokenizer = load_tokenizer(config.path, config.revision, config.trust_remote_code, option="teacher.path")
-    model = load_causal(
+    model = load_language_model(
         config.path,
         revision=config.revision,
         dtype=config.dtype,

@@ -39,6 +39,24 @@ TASKS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """How the user's side of a row is worded. `prefix` stands before the user's text, in place of the instruction that
+    a format brings itself (None: the format's own); `source_language` and `target_language` name the two sides of a
+    `translation` (None: in the order in which the row has them)."""
+
+    prefix: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
+
+    def instruct(self, own: str, text: str) -> str:
+        """`text` behind the prefix, or behind the format's `own` instruction where no prefix is given."""
+        return (own if self.prefix is None else self.prefix) + text
+
+
+OWN = Wording()
+
+
 class SkipRow(Exception):  # noqa: N818 (it is a verdict on a row, not an error)
     """A row that cannot become a document; the message is the reason it is counted under."""
 
@@ -50,7 +68,11 @@ class Format:
     name: str
     needs: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...] = ()
-    convert: Callable[[Row], Document]
+    read: Callable[[Row, Wording], Document]
+
+    def convert(self, row: Row, wording: Wording = OWN) -> Document:
+        """The document of a row. Raises SkipRow where it has none, ValueError where `wording` does not fit it."""
+        return self.read(row, wording)
 
     def matches(self, columns: Iterable[str]) -> bool:
         present = set(columns)
@@ -123,50 +145,92 @@ def _exchange(row: Row, prompt: str, response: str) -> Messages:
     return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
 
 
-def _instruction(row: Row) -> Messages:
+def _instruction(row: Row, wording: Wording) -> Messages:
     prompt, extra = _field(row, "instruction"), _field(row, "input", "context", empty_ok=True)
-    return _exchange(row, f"{prompt}\n\n{extra}" if extra.strip() else prompt, _field(row, "output", "response"))
+    prompt = f"{prompt}\n\n{extra}" if extra.strip() else prompt
+    return _exchange(row, wording.instruct("", prompt), _field(row, "output", "response"))
 
 
-def _task(row: Row) -> Messages:
+def _task(row: Row, wording: Wording) -> Messages:
     task, given = _field(row, "task"), _field(row, "input")
     template = TASKS.get(task.strip().lower().replace("-", "_").replace(" ", "_"))
-    return _exchange(row, template.replace("{input}", given) if template else f"{task}: {given}", _field(row, "output"))
+    prompt = template.replace("{input}", given) if template else f"{task}: {given}"
+    if wording.prefix is not None:
+        prompt = wording.prefix + given
+    return _exchange(row, prompt, _field(row, "output"))
 
 
-def _context_response(row: Row) -> Messages:
-    return _exchange(row, _field(row, "context"), _field(row, "response"))
+def _context_response(row: Row, wording: Wording) -> Messages:
+    return _exchange(row, wording.instruct("", _field(row, "context")), _field(row, "response"))
 
 
-def _prompt_completion(row: Row) -> Messages:
+def _prompt_completion(row: Row, wording: Wording) -> Messages:
     prompt, completion = row.get("prompt"), row.get("completion", row.get("response"))
     if isinstance(prompt, list) and isinstance(completion, list):
-        return _conversation([*prompt, *completion], row)
-    return _exchange(row, _field(row, "prompt"), _field(row, "completion", "response"))
+        return _conversation([*prompt, *completion], row, wording)
+    return _exchange(row, wording.instruct("", _field(row, "prompt")), _field(row, "completion", "response"))
 
 
-def _question_answer(row: Row) -> Messages:
+def _question_answer(row: Row, wording: Wording) -> Messages:
     question, context = _field(row, "question"), _field(row, "context", empty_ok=True)
     prompt = f"{context}\n\n{question}" if context.strip() else question
-    return _exchange(row, prompt, _field(row, "answer", "response"))
+    return _exchange(row, wording.instruct("", prompt), _field(row, "answer", "response"))
 
 
-def _article_highlights(row: Row) -> Messages:
-    return _exchange(row, f"Summarize the following text:\n{_field(row, 'article')}", _field(row, "highlights"))
+def _article_highlights(row: Row, wording: Wording) -> Messages:
+    prompt = wording.instruct("Summarize the following text:\n", _field(row, "article"))
+    return _exchange(row, prompt, _field(row, "highlights"))
 
 
-def _text(row: Row) -> str:
+def _source_target(row: Row, wording: Wording) -> Messages:
+    source, target = row.get("source"), row.get("target")
+    if isinstance(source, list):
+        source = " ".join(_all_text(source, "source"))
+    if isinstance(target, list):
+        target = next(iter(_all_text(target, "target")), None)
+    told = {**row, "source": source, "target": target}
+    return _exchange(row, wording.instruct("", _field(told, "source")), _field(told, "target"))
+
+
+def _all_text(values: list[Any], name: str) -> list[str]:
+    if not all(isinstance(value, str) for value in values):
+        raise SkipRow(f"{name} is not text")
+    return values
+
+
+def _translation(row: Row, wording: Wording) -> Messages:
+    sides = row.get("translation")
+    if not isinstance(sides, dict):
+        raise SkipRow("translation is not a pair of languages")
+    source, target = wording.source_language, wording.target_language
+    if source is None or target is None:
+        spoken = [language for language, text in sides.items() if text is not None]
+        if len(spoken) > 2:
+            raise ValueError(
+                f"dataset.source_language=null: the rows have more than two languages ({', '.join(spoken)}); name two, "
+                "by dataset.source_language and dataset.target_language"
+            )
+        if len(spoken) < 2:
+            raise SkipRow("translation has fewer than two languages")
+        source, target = spoken
+    prompt = wording.instruct(f"Translate from {source} to {target}:\n", _field(sides, source))
+    return _exchange(row, prompt, _field(sides, target))
+
+
+def _text(row: Row, wording: Wording) -> str:
+    if wording.prefix:
+        raise ValueError(f"dataset.prefix={wording.prefix}: plain text has no source to put it before; drop it")
     return _field(row, "text")
 
 
-def _messages(row: Row) -> Messages:
+def _messages(row: Row, wording: Wording) -> Messages:
     for name in ("messages", "conversations", "conversation"):
         if row.get(name) is not None:
-            return _conversation(row[name], row)
+            return _conversation(row[name], row, wording)
     raise SkipRow("no messages or conversations")
 
 
-def _conversation(turns: Any, row: Row) -> Messages:
+def _conversation(turns: Any, row: Row, wording: Wording) -> Messages:
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise SkipRow("messages are not a list of turns")
     messages = []
@@ -187,6 +251,7 @@ def _conversation(turns: Any, row: Row) -> Messages:
         raise SkipRow("no assistant turn")
     if spoken[0]["role"] == "assistant":
         raise SkipRow("the conversation starts with the assistant")
+    spoken[0]["content"] = wording.instruct("", spoken[0]["content"])
     return messages
 
 
@@ -197,36 +262,36 @@ FORMATS: dict[str, Format] = {
             name="messages",
             needs=(("messages", "conversations", "conversation"),),
             optional=SYSTEM,
-            convert=_messages,
+            read=_messages,
         ),
         Format(
             name="instruction",
             needs=(("instruction",), ("output", "response")),
             optional=("input", "context", *SYSTEM),
-            convert=_instruction,
+            read=_instruction,
         ),
-        Format(name="task", needs=(("task",), ("input",), ("output",)), optional=SYSTEM, convert=_task),
+        Format(name="task", needs=(("task",), ("input",), ("output",)), optional=SYSTEM, read=_task),
         Format(
             name="question_answer",
             needs=(("question",), ("answer", "response")),
             optional=("context", *SYSTEM),
-            convert=_question_answer,
+            read=_question_answer,
         ),
         Format(
             name="prompt_completion",
             needs=(("prompt",), ("completion", "response")),
             optional=SYSTEM,
-            convert=_prompt_completion,
+            read=_prompt_completion,
         ),
-        Format(
-            name="context_response", needs=(("context",), ("response",)), optional=SYSTEM, convert=_context_response
-        ),
+        Format(name="context_response", needs=(("context",), ("response",)), optional=SYSTEM, read=_context_response),
         Format(
             name="article_highlights",
             needs=(("article",), ("highlights",)),
             optional=SYSTEM,
-            convert=_article_highlights,
+            read=_article_highlights,
         ),
-        Format(name="text", needs=(("text",),), convert=_text),
+        Format(name="source_target", needs=(("source",), ("target",)), optional=SYSTEM, read=_source_target),
+        Format(name="translation", needs=(("translation",),), optional=SYSTEM, read=_translation),
+        Format(name="text", needs=(("text",),), read=_text),
     )
 }

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 PLAIN = (
     "{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
@@ -52,6 +54,28 @@ def chat_template(tokenizer: Any, override: str | None = None) -> str:
 def marks_generation(template: str) -> bool:
     """Whether the template itself says where the assistant speaks, by `{% generation %}`."""
     return _GENERATION.search(template) is not None
+
+
+def turn_end(tokenizer: Any, template: str) -> int | None:
+    """The id the template ends an assistant's turn with: the first special token it writes behind one, else EOS (which
+    the encoder appends); None where it has neither."""
+    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "kdlab"}]
+    end: int | None = tokenizer.eos_token_id
+    try:
+        tail = str(tokenizer.apply_chat_template(probe, chat_template=template, tokenize=False)).rpartition("kdlab")[2]
+    except TemplateError:
+        return end  # the rows will say it, one by one
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return next((i for i in tokenizer(tail, add_special_tokens=False)["input_ids"] if i in special), end)
+
+
+def source_text(messages: list[dict[str, str]]) -> str:
+    """A conversation as the plain text an encoder reads: its messages, a line break between them. Where it is more than
+    one question, the roles of all but the system are written too ("user: ", "assistant: ")."""
+    several = sum(message["role"] != "system" for message in messages) > 1
+    return "\n".join(
+        f"{m['role']}: {m['content']}" if several and m["role"] != "system" else m["content"] for m in messages
+    )
 
 
 def _adds_bos(tokenizer: Any) -> bool:

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 
 from kdlab.batch import Batch
 from kdlab.data.loader import StepLoader, heldout_batches, open_loader
+from kdlab.data.loader_options import LoaderOptions
 from kdlab.data.store import TokenStore
 
 if TYPE_CHECKING:
@@ -30,13 +31,11 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
 
     def loader(self, *, rank: int, world: int) -> StepLoader | StreamLoader:
         trainer, dataset = self.config.trainer, self.config.dataset
-        return open_loader(
-            self.data.train,
+        options = LoaderOptions(
             batch_size=trainer.batch_size,
             accumulate=trainer.accumulate,
             seed=self.config.seed,
             pad_id=self.pad_id,
-            max_length=dataset.max_length,
             pack=dataset.pack,
             group_by_length=dataset.group_by_length,
             rank=rank,
@@ -44,6 +43,7 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
             workers=trainer.workers,
             max_steps=trainer.max_steps,
         )
+        return open_loader(self.data.train, options)
 
     def train_dataloader(self) -> StepLoader | StreamLoader:
         assert self.trainer is not None

@@ -9,18 +9,23 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kdlab.batch import Batch
+from kdlab.losses.cross.base import CrossLoss
 from kdlab.metrics.heldout import RowSums, measure
+from kdlab.metrics.paired import PairSums, measure_pair
 from kdlab.models.head import SplitModel
 from kdlab.rows import Rows, supervised
+from kdlab.training.generate import write_answers
 from kdlab.training.pair import ModelPair
 
 if TYPE_CHECKING:
-    from kdlab.data.store import TokenStore
+    from kdlab.data.store import Example, TokenStore
+    from kdlab.losses.base import Loss
 
 SPEED_TOKENS = 4096
 """Tokens that a speed is measured on, at most."""
@@ -42,16 +47,48 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def heldout_metrics(pair: ModelPair, batches: Iterable[Batch], *, device: torch.device) -> dict[str, float]:
-    """`RowSums.result()` over all rows of all batches: per token, whatever the batches; and the `tokens` read."""
-    sums, tokens = RowSums(), 0
+def heldout_metrics(
+    pair: ModelPair, batches: Iterable[Batch], *, device: torch.device, loss: Loss | None = None
+) -> dict[str, float]:
+    """`RowSums.result()` over all rows of all batches: per token, whatever the batches; and the `tokens` read.
+
+    Of models with tokenizers of their own `PairSums.result()`, whose divergence is that of `loss` as it ends.
+    """
+    sums: RowSums | PairSums | None = None
+    tokens = 0
     with evaluating(pair.split.model):
         for batch in batches:
-            rows = pair.rows(batch.to(device))
-            assert isinstance(rows, Rows)
-            sums += measure(rows, chunk_rows=CHUNK_ROWS)
+            found = _measured(pair, batch.to(device), loss)
+            sums = found if sums is None else sums + found  # type: ignore[operator]  # of one kind, as the batches are
             tokens += batch.tokens
-    return {**sums.result(), "tokens": tokens}
+    return {**(sums or RowSums()).result(), "tokens": tokens}
+
+
+def _measured(pair: ModelPair, batch: Batch, loss: Loss | None) -> RowSums | PairSums:
+    rows = pair.rows(batch)
+    if isinstance(rows, Rows):
+        return measure(rows, chunk_rows=CHUNK_ROWS)
+    assert isinstance(loss, CrossLoss)
+    assert pair.matched is not None
+    assert batch.teacher is not None
+    return measure_pair(
+        rows,
+        bytes_N=_label_bytes(batch),
+        bytes_M=_label_bytes(batch.teacher),
+        loss=loss.at(1.0),
+        matched=pair.matched,
+        chunk_rows=CHUNK_ROWS,
+    )
+
+
+def _label_bytes(batch: Batch) -> torch.Tensor:
+    """How many bytes of its text the label of each row spells `[N]`, -1 where it spells none of it."""
+    assert batch.starts_BT is not None
+    assert batch.ends_BT is not None
+    positions_N, _ = supervised(batch.labels_BT, shift=batch.shift)
+    labels_N = positions_N + 1 if batch.shift else positions_N
+    starts_N, ends_N = (ends.reshape(-1)[labels_N] for ends in (batch.starts_BT, batch.ends_BT))
+    return torch.where(starts_N >= 0, ends_N - starts_N, -1)
 
 
 def forward_speed(split: SplitModel, batches: Iterable[Batch], *, device: torch.device) -> float:
@@ -86,42 +123,51 @@ def _forward(split: SplitModel, batch: Batch) -> None:
 
 
 def prompts(store: TokenStore, count: int) -> list[list[int]]:
-    """Token ids of the first `count` prompts: what comes before the supervised tokens of an example.
+    """Token ids of the first `count` prompts: what an encoder reads of an example, else what comes before its
+    supervised tokens.
 
     An example that is supervised from its beginning (plain text) gives its first tokens, half of it at most.
     """
+    return [_prompt(example) for example in _openings(store, count)]
+
+
+def teacher_prompts(store: TokenStore, count: int, tokenizer: Any, teacher_tokenizer: Any) -> list[list[int]]:
+    """The same prompts as the teacher reads them: by its own tokenizer and template, where it has its own."""
     found: list[list[int]] = []
-    for i in range(len(store)):
-        if len(found) == count:
-            break
-        example = store[i]
-        ids = [int(token) for token in example.input_ids]
-        first = next((t for t, is_target in enumerate(example.supervised) if is_target), len(ids))
-        prompt = ids[:first] if first > 1 else ids[: min(PROMPT_TOKENS, len(ids) // 2)]
-        if prompt:
-            found.append(prompt)
+    for example in _openings(store, count):
+        if example.teacher is None:
+            found.append(_prompt(example))
+        elif _asks(example):
+            found.append(_prompt(example.teacher))
+        else:
+            text = tokenizer.decode(_prompt(example), skip_special_tokens=True)
+            ids = [int(token) for token in teacher_tokenizer(text)["input_ids"]]
+            found.append(ids[:-1] if ids[-1:] == [teacher_tokenizer.eos_token_id] else ids)
     return found
+
+
+def _openings(store: TokenStore, count: int) -> list[Example]:
+    """The first `count` examples that have a prompt."""
+    asking = (example for example in map(store.__getitem__, range(len(store))) if _prompt(example))
+    return list(islice(asking, count))
+
+
+def _asks(example: Example) -> bool:
+    """Whether an example has a prompt of its own, and is no plain text."""
+    return example.source_ids is not None or not example.supervised[:2].any()
+
+
+def _prompt(example: Example) -> list[int]:
+    if example.source_ids is not None:
+        return [int(token) for token in example.source_ids]
+    ids = [int(token) for token in example.input_ids]
+    if not _asks(example):
+        return ids[: min(PROMPT_TOKENS, len(ids) // 2)]
+    return ids[: next((t for t, is_target in enumerate(example.supervised) if is_target), len(ids))]
 
 
 def continuations(
     model: Any, tokenizer: Any, prompts: list[list[int]], *, max_new_tokens: int, device: torch.device
 ) -> list[str]:
-    """What `model` writes after each prompt, greedily. A prompt that leaves no room for it is cut on the left."""
-    from transformers import GenerationConfig
-
-    if not prompts:
-        return []
-    eos = tokenizer.eos_token_id
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (eos or 0)
-    context = getattr(model.config, "max_position_embeddings", None)
-    room = max(1, context - max_new_tokens) if context else max(len(prompt) for prompt in prompts)
-    cut = [prompt[-room:] for prompt in prompts]
-    width = max(len(prompt) for prompt in cut)
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in cut], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in cut], device=device)
-    how = GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=eos, use_cache=True
-    )
-    with evaluating(model):
-        written = model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
-    return [str(text) for text in tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)]
+    """What `model` writes for each prompt, greedily: see `write_answers`."""
+    return write_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens, device=device)

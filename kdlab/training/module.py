@@ -104,6 +104,8 @@ class Distiller(LightningModule):  # type: ignore[misc]
         self.guard = Guard()
         self.progress = Progress()
         self.result = StepResult()
+        self.skipped = False
+        """Whether the last step's gradient overflowed in float16, so that no weight moved."""
         self._step: Step = []
         self._losses: list[Tensor] = []
         if config.trainer.gradient_checkpointing:
@@ -137,8 +139,13 @@ class Distiller(LightningModule):  # type: ignore[misc]
         self.result = self._result(sums, rows, tokens)
         self.result.learning_rate = float(optimizer.param_groups[0]["lr"])
         self._losses = sums.losses
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = scaler.get_scale() if scaler is not None else 1.0
         optimizer.step()
-        scheduler.step()
+        # A gradient that overflowed in float16 is thrown away, and the scale lowered: nothing was learned.
+        self.skipped = scaler is not None and scaler.get_scale() < scale
+        if not self.skipped:
+            scheduler.step()
         self.result.seconds = time.perf_counter() - began
         self.progress.add(self.result)
 
@@ -146,7 +153,7 @@ class Distiller(LightningModule):  # type: ignore[misc]
         """Add the gradient of one micro-batch; the ranks add theirs up with the last one."""
         batch = batch.to(self.device)
         loss = self.config.loss.at(progress)
-        taught = self.inner is not None or loss.hard_weight < 1
+        taught = self.inner is not None or loss.hard_weight < 1 or isinstance(loss, CrossLoss)
         with nullcontext() if self.inner is None else self.inner.listening():
             read = self.pair.rows(batch, taught=taught)
             output: LossOutput
@@ -207,11 +214,11 @@ class Distiller(LightningModule):  # type: ignore[misc]
         return [float(value) for value in total]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what training changes: trainable weights and buffers. Frozen ones are rebuilt from the config."""
-        frozen = {
-            name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad
-        }
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
+        """Keep what training changes: trainable weights and buffers. The rest is rebuilt from the config: frozen
+        weights, and the scales of packed ones, which are neither parameters nor buffers."""
+        kept = {name for name, weight in self.named_parameters(remove_duplicate=False) if weight.requires_grad}
+        kept |= {name for name, _ in self.named_buffers(remove_duplicate=False)}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
         checkpoint["progress"] = dict(vars(self.progress))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

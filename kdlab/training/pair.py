@@ -5,7 +5,7 @@ Shape letters: B batch, T time, N rows, M rows of a teacher with another tokeniz
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.models.head import SplitModel
-from kdlab.models.pair import shared_entries
+from kdlab.models.pair import CROSS, shared_entries
 from kdlab.rows import PairRows, Rows, cut, supervised
 from kdlab.text.alignment import Stretch, align
 from kdlab.text.vocabulary import Matched, match
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from kdlab.losses.base import Loss
     from kdlab.models.student import Student
     from kdlab.rows import Side, Signal
@@ -37,6 +39,8 @@ class ModelPair:
     teacher: LiveTeacher | None
     shared: int | None = None
     matched: Matched | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    """The student's, which the batches were made with."""
 
     def rows(self, batch: Batch, *, taught: bool = True) -> Rows | PairRows:
         """The rows of one batch, the student's side with its graph where gradients are on.
@@ -47,7 +51,8 @@ class ModelPair:
         if batch.teacher is not None and taught:
             assert self.teacher is not None
             return self._paired(batch, batch.teacher, positions_N, labels_N)
-        signal = self._signal(batch, positions_N) if taught and self.teacher is not None else None
+        read = self.teacher_batch(batch)
+        signal = self._signal(read, positions_N) if taught and self.teacher is not None else None
         student = self._student(batch, positions_N)
         if self.shared is None:
             return Rows(student=student, teacher=signal, labels_N=labels_N)
@@ -60,6 +65,12 @@ class ModelPair:
             student_rest=student_rest,
             teacher_rest=teacher_rest,
         )
+
+    def teacher_batch(self, batch: Batch) -> Batch:
+        """The batch as the teacher reads it. Raises as `within` does."""
+        if self.shared is not None:
+            return within(batch, self.shared, self.tokenizer)
+        return batch.teacher or batch
 
     def _paired(self, batch: Batch, theirs: Batch, positions_N: Tensor, labels_N: Tensor) -> PairRows:
         positions_M, teacher_labels_M = supervised(theirs.labels_BT, shift=theirs.shift)
@@ -100,7 +111,29 @@ def pair_up(loss: Loss, student: Student, teacher: LiveTeacher | None) -> ModelP
     shared = shared_entries(
         student.tokenizer, teacher.tokenizer, entries=split.vocabulary, teacher_entries=teacher.split.vocabulary
     )
-    return ModelPair(split=split, teacher=teacher, shared=shared)
+    return ModelPair(split=split, teacher=teacher, shared=shared, tokenizer=student.tokenizer)
+
+
+def within(batch: Batch, shared: int, tokenizer: PreTrainedTokenizerBase | None) -> Batch:
+    """The batch as a teacher reads it that shares only the first `shared` ids with the student's tokenizer.
+
+    A pad token of the student's own is replaced: padding is masked, but the teacher must be able to look it up. Any
+    other id that is not shared raises ValueError, naming the token: the teacher cannot read it, nor predict it.
+    """
+    ids_BT, labels_BT = batch.input_ids_BT, batch.labels_BT
+    if max(int(ids_BT.max()), int(labels_BT.max())) < shared:
+        return batch
+    pad = tokenizer.pad_token_id if tokenizer is not None else None
+    foreign_BT = ids_BT >= shared
+    asked_BT = foreign_BT if pad is None else foreign_BT & (ids_BT != pad)
+    asked = [*ids_BT[asked_BT].tolist(), *labels_BT[labels_BT >= shared].tolist()]
+    if asked:
+        token = tokenizer.convert_ids_to_tokens(asked[0]) if tokenizer is not None else None
+        raise ValueError(
+            f"loss.vocab=shared: the data has the token {token!r} (id {asked[0]}), and only ids below {shared} mean "
+            f"the same to the teacher; take data without it, or choose {CROSS}"
+        )
+    return replace(batch, input_ids_BT=ids_BT.masked_fill(foreign_BT, 0))
 
 
 def _stretch(batch: Batch, positions_N: Tensor) -> Stretch:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from errno import EIO, ENOSPC
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
+from safetensors.torch import save
 
 from kdlab.models.progress import bars_on_terminals_only
 from kdlab.models.writing import is_adapted, save_adapter, save_student
-from kdlab.training.durable import replace_folder
+from kdlab.training.durable import replace_folder, write_atomically
+
+if TYPE_CHECKING:
+    from kdlab.models.inner import InnerLayers
+
+PROJECTIONS = "projections.safetensors"
 
 
 def save_model(model: Any, tokenizer: Any, run: Path) -> int:
@@ -35,6 +41,19 @@ def save_model(model: Any, tokenizer: Any, run: Path) -> int:
         replace_folder(run / "adapter", adapter)
     replace_folder(run / "model", student)
     return sum(file.stat().st_size for file in (run / "model").glob("*.safetensors"))
+
+
+def save_projections(inner: InnerLayers | None, run: Path) -> str | None:
+    """Write what `inner` has learned between the widths of hidden states beside the model, which has none of it.
+
+    Returns the file's name in `run`, None where there is nothing to write.
+    """
+    learned = {} if inner is None else inner.learned()
+    if not learned:
+        return None
+    content = save({name: weight.cpu().contiguous() for name, weight in learned.items()})
+    write_atomically(run / PROJECTIONS, lambda file: file.write(content))
+    return PROJECTIONS
 
 
 def _readable(folder: Path) -> None:

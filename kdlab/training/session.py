@@ -16,7 +16,7 @@ from kdlab.losses import ALL_LOSSES
 from kdlab.models.pair import check_pair
 from kdlab.models.student import build_student
 from kdlab.teachers.live import load_teacher
-from kdlab.training import before, trainer
+from kdlab.training import answers, before, trainer
 from kdlab.training.callbacks.checkpoint import BEST, find_checkpoint, read_checkpoint
 from kdlab.training.callbacks.random_state import seed_all
 from kdlab.training.data import DistillData
@@ -29,8 +29,9 @@ from kdlab.training.module import Distiller
 from kdlab.training.options import binding, refuse_changes
 from kdlab.training.pair import ModelPair, pair_up
 from kdlab.training.ranks import rank
-from kdlab.training.saving import save_model
+from kdlab.training.saving import save_model, save_projections
 from kdlab.training.stopping import NotFinite, RunFailed
+from kdlab.training.summary import heldout_line, stream_line
 
 if TYPE_CHECKING:
     from kdlab.training.recipe import TrainConfig
@@ -146,6 +147,7 @@ class Session:
             loaded.pair,
             loaded.tokenizer,
             loaded.data,
+            loss=self.config.loss,
             device=self.device,
             path=self.output_dir / "before.json",
             key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
@@ -155,7 +157,8 @@ class Session:
         self.record["samples"] = [dict(sample) for sample in measured.samples]
         self.record["seconds"]["evaluate"] = measured.seconds
         self.write()
-        self.say(_summary("before", measured.student))
+        self.say(heldout_line("before", measured.student))
+        before.refuse_cut_mass(self.config.loss, measured)
         return measured
 
     def fit(self, loaded: Loaded, measured: before.Before | None) -> tuple[Distiller, trainer.Callbacks]:
@@ -229,14 +232,18 @@ class Session:
         record["samples"] = [
             {**sample, "after": after} for sample, after in zip(measured.samples, written, strict=True)
         ]
-        self.say(_summary("after", record["metrics"]["after"]))
+        self.answer(loaded, measured)
+        self.say(heldout_line("after", record["metrics"]["after"]))
         if loaded.data.stream_counts:
-            self.say(_streamed(loaded.data.stream_counts))
+            self.say(stream_line(loaded.data.stream_counts))
         try:
             saved = save_model(loaded.pair.split.model, loaded.tokenizer, self.output_dir)
             record["models"]["student"]["disk_bytes"] = saved
             if (self.output_dir / "adapter").is_dir():
                 record["files"]["adapter"] = "adapter/"
+            projections = save_projections(module.inner, self.output_dir)
+            if projections is not None:
+                record["files"]["projections"] = projections
         except OSError as error:
             raise RunFailed(
                 f"{self.output_dir / 'model'}: could not be written ({error.strerror or error}); "
@@ -245,6 +252,18 @@ class Session:
             ) from error
         self.write(finished="stopped_early" if benchmark.stopped else "finished")
         self.say(f"{record['status'].replace('_', ' ')} after {record['steps']} steps: {self.output_dir / 'model'}")
+
+    def answer(self, loaded: Loaded, measured: before.Before) -> None:
+        """The student's answers after training, judged and kept beside those from before (`benchmark.generation`)."""
+        config = self.config.benchmark.generation
+        if config is None or measured.answers is None:
+            return
+        asked = answers.questions(loaded.data.data.heldout, loaded.tokenizer, examples=config.examples)
+        ids = [question.prompt for question in asked]
+        written = answers.write(config, loaded.pair.split.model, loaded.tokenizer, ids, device=self.device)
+        self.record["metrics"]["after"]["generation"] = answers.judge(config, measured.answers, "after", written)
+        self.record["files"]["generations"] = answers.GENERATIONS
+        answers.keep(measured.answers, self.output_dir)
 
     def write(self, *, finished: str | None = None) -> None:
         """run.json as things stand."""
@@ -274,17 +293,3 @@ def _loss_name(config: TrainConfig) -> str:
 def _pad_id(tokenizer: Any) -> int:
     found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return int(found or 0)
-
-
-def _streamed(counts: dict[str, int]) -> str:
-    """One line: `read from the stream: rows 2,048, examples 2,000, ..., skipped: <why> 48`."""
-    told = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in counts.items())
-    return f"read from the stream: {told}"
-
-
-def _summary(when: str, metrics: dict[str, float]) -> str:
-    """One line: `held-out before: perplexity 12.3, KL 0.4 nats, top-1 agreement 61.0 %`."""
-    parts = [f"perplexity {metrics['perplexity']:,.4g}"]
-    if "kl" in metrics:
-        parts += [f"KL to the teacher {metrics['kl']:.4g} nats", f"top-1 agreement {metrics['top1_agreement']:.1%}"]
-    return f"held-out {when}: " + ", ".join(parts)

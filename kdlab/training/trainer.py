@@ -62,7 +62,7 @@ def build_callbacks(
     counts = {"total_steps": loaded.total_steps, "steps_per_epoch": loaded.steps_per_epoch}
     ema = Ema(config.trainer.ema) if config.trainer.ema is not None else None
     metrics = Metrics(file, steps_per_epoch=loaded.steps_per_epoch)
-    benchmark = Benchmark(config.trainer, loaded.data, metrics, ema, teacher=loaded.pair.teacher is not None, **counts)
+    benchmark = Benchmark(config.trainer, loaded.data, metrics, ema, **counts)
     checkpoints = Checkpoints(
         folder, config.trainer.checkpoint, benchmark, metrics, options=options, data=loaded.data, **counts
     )

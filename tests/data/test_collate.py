@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kdlab.data.collate import filler, packed, padded
-from kdlab.data.store import Example
+from kdlab.data.store import Example, Layout
 from kdlab.models.tiny import tiny_model
 from kdlab.rows import IGNORE
 
@@ -17,7 +17,7 @@ def example(*ids: int, supervised: list[bool] | None = None, row: int | None = N
 
 def test_padding_by_hand():
     batch = padded(
-        [example(5, 6, 7, supervised=[False, False, True], row=4), example(8, 9, row=2)], pad_id=0, longest=512
+        [example(5, 6, 7, supervised=[False, False, True], row=4), example(8, 9, row=2)], Layout(pad_id=0, longest=512)
     )
     assert batch.input_ids_BT.tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 9, 0, 0, 0, 0, 0, 0]]
     ignored = [IGNORE] * 5
@@ -28,13 +28,13 @@ def test_padding_by_hand():
 
 
 def test_the_width_never_passes_the_longest_allowed():
-    assert padded([example(*range(9))], pad_id=0, longest=12).input_ids_BT.shape == (1, 12)
-    assert padded([example(*range(9))], pad_id=0, longest=100).input_ids_BT.shape == (1, 16)
+    assert padded([example(*range(9))], Layout(pad_id=0, longest=12)).input_ids_BT.shape == (1, 12)
+    assert padded([example(*range(9))], Layout(pad_id=0, longest=100)).input_ids_BT.shape == (1, 16)
 
 
 def test_packing_by_hand():
     batch = packed(
-        [[example(5, 6, 7, row=3), example(8, 9, row=0)], [example(1, 2, 3, 4, row=7)]], pad_id=0, longest=512
+        [[example(5, 6, 7, row=3), example(8, 9, row=0)], [example(1, 2, 3, 4, row=7)]], Layout(pad_id=0, longest=512)
     )
     assert batch.example_ids == (3, 0, 7)
     assert batch.input_ids_BT.tolist() == [[5, 6, 7, 8, 9, 0, 0, 0], [1, 2, 3, 4, 0, 0, 0, 0]]
@@ -48,14 +48,14 @@ def test_packing_by_hand():
 def test_no_label_is_predicted_across_documents():
     random = np.random.default_rng(0)
     bins = [[example(*random.integers(1, 250, n)) for n in (5, 1, 9, 2)] for _ in range(3)]
-    batch = packed(bins, pad_id=0, longest=64)
+    batch = packed(bins, Layout(pad_id=0, longest=64))
     assert (batch.labels_BT[batch.position_ids_BT == 0] == IGNORE).all()
     assert batch.rows == sum(len(e) - 1 for bin_ in bins for e in bin_)
 
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_a_filler_predicts_nothing(pack):
-    batch = filler(pad_id=3, pack=pack)
+    batch = filler(Layout(pad_id=3), pack=pack)
     assert batch.rows == 0
     assert batch.input_ids_BT.tolist() == [[3]]
 
@@ -66,7 +66,7 @@ def test_packed_documents_do_not_see_each_other(kind):
     model = tiny_model(kind)
     random = np.random.default_rng(1)
     bins = [[example(*random.integers(3, 250, n)) for n in sizes] for sizes in ((7, 12, 3), (20,), (1, 1, 15, 6))]
-    batch = packed(bins, pad_id=0, longest=512)
+    batch = packed(bins, Layout(pad_id=0, longest=512))
     with torch.no_grad():
         together = model(**batch.model_inputs(), use_cache=False, output_hidden_states=True).hidden_states[-1]
         for b, bin_ in enumerate(bins):
@@ -83,7 +83,7 @@ def test_the_leak_test_would_see_a_leak(kind):
     """With an attention mask the models ignore the restarts: what the test above must be able to notice."""
     model = tiny_model(kind)
     first, second = example(*range(10, 30)), example(*range(40, 60))
-    batch = packed([[first, second]], pad_id=0, longest=512)
+    batch = packed([[first, second]], Layout(pad_id=0, longest=512))
     mask = torch.ones_like(batch.input_ids_BT)
     with torch.no_grad():
         leaky = model(**batch.model_inputs(), attention_mask=mask, use_cache=False, output_hidden_states=True)

@@ -6,7 +6,9 @@ import torch
 
 from kdlab.batch import Batch
 from kdlab.data.loader import StepLoader, heldout_batches
-from kdlab.data.store import TokenFile, TokenStore, write_store
+from kdlab.data.loader_options import LoaderOptions
+from kdlab.data.store import TokenStore
+from kdlab.data.token_file import read_tokens, write_tokens
 from kdlab.data.verdict import Reading
 from kdlab.rows import IGNORE
 from kdlab.text.encoding import Encoded
@@ -24,14 +26,13 @@ def store(tmp_path_factory):
         mask = np.arange(T) >= T // 2
         documents.append(Encoded(input_ids=np.full(T, i + 1, np.int32), supervised=mask, chat=True, row=i))
     folder = tmp_path_factory.mktemp("store") / "a"
-    write_store(folder, iter(documents), Reading(source="", format="messages", columns=[]), vocabulary=256)
-    file = TokenFile(folder)
+    write_tokens(folder, iter(documents), Reading(source="", format="messages", columns=[]), vocabulary=256)
+    file = read_tokens(folder)
     return TokenStore(file, starts=file.offsets[:-1], stops=file.offsets[1:], source=np.arange(45), max_length=LONGEST)
 
 
 def loader(store, **changes) -> StepLoader:
-    options = {"batch_size": 4, "accumulate": 1, "seed": 0, "pad_id": 0, "max_length": LONGEST} | changes
-    return StepLoader(store, **options)
+    return StepLoader(store, LoaderOptions(**({"batch_size": 4, "pad_id": 0} | changes)))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -61,7 +62,7 @@ def test_an_epoch_has_every_example_once_and_every_prediction(store, kind):
         steps = list(made)
         assert len(steps) == len(made)
         assert sorted(i for step in steps for i in ids(step)) == list(range(45))
-        assert sum(batch.rows() for step in steps for batch in step) == store.supervised_tokens
+        assert sum(batch.rows for step in steps for batch in step) == store.supervised_tokens
         assert sum(batch.tokens for step in steps for batch in step) == store.tokens
         assert all(len(step) == kind.get("accumulate", 1) for step in steps[:-1])
 
@@ -146,14 +147,14 @@ def test_ranks_share_a_step_and_run_in_lockstep(store, pack):
 
 def test_a_rank_without_an_example_computes_one_that_weighs_nothing(store):
     last = [list(loader(store, batch_size=1, rank=r, world=7))[-1] for r in range(7)]  # 45 = 6 * 7 + 3
-    assert [step[0].rows() > 0 for step in last] == [True] * 3 + [False] * 4
+    assert [step[0].rows > 0 for step in last] == [True] * 3 + [False] * 4
     assert all(batch.example_ids == () for step in last[3:] for batch in step)
 
 
 def test_held_out_examples_come_once_each(store):
     batches = list(heldout_batches(store, batch_size=8, pad_id=0))
     assert sorted(i for batch in batches for i in batch.example_ids) == list(range(45))
-    assert sum(batch.rows() for batch in batches) == store.supervised_tokens
+    assert sum(batch.rows for batch in batches) == store.supervised_tokens
 
 
 def test_held_out_tokens_are_capped_by_a_fixed_choice(store):

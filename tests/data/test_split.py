@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab.data.split import examples, hold_out, repeats, windows
-from kdlab.data.store import TokenFile, write_store
+from kdlab.data.token_file import Tokens, read_tokens, write_tokens
 from kdlab.data.verdict import Reading
 from kdlab.text.encoding import Encoded
 
 
-def token_file(folder, documents, chat=False) -> TokenFile:
+def token_file(folder, documents, chat=False) -> Tokens:
     """`documents` are lists of ids; of a conversation the second half is supervised."""
     encoded = []
     for ids in documents:
         mask = np.arange(len(ids)) >= (len(ids) // 2 if chat else 0)
         encoded.append(Encoded(input_ids=np.array(ids, np.int32), supervised=mask, chat=chat))
-    write_store(folder, iter(encoded), Reading(source="", format="text", columns=[]), vocabulary=100_000)
-    return TokenFile(folder)
+    write_tokens(folder, iter(encoded), Reading(source="", format="text", columns=[]), vocabulary=100_000)
+    return read_tokens(folder)
 
 
 def everything(file):

@@ -9,6 +9,7 @@ import torch
 from kdlab.data import stream as stream_module
 from kdlab.data.dataset import DatasetConfig, Side, build
 from kdlab.data.loader import StepLoader, open_loader
+from kdlab.data.loader_options import LoaderOptions
 from kdlab.data.stream import TokenStream
 from kdlab.models.tiny import byte_tokenizer
 
@@ -40,8 +41,8 @@ def data(request, tmp_path, monkeypatch):
 
 
 def loader(data, **changes):
-    options = {"batch_size": 2, "accumulate": 2, "seed": 0, "pad_id": 0, "max_length": 16, "max_steps": 60} | changes
-    return open_loader(data.train, **options)
+    options = {"batch_size": 2, "accumulate": 2, "pad_id": 0, "max_steps": 60} | changes
+    return open_loader(data.train, LoaderOptions(**options))
 
 
 def key(step) -> list[list[list[int]]]:
@@ -183,6 +184,6 @@ def test_a_stream_without_a_usable_row_is_an_error(tmp_path):
 def test_stored_data_gets_the_ordinary_loader(tmp_path):
     config = DatasetConfig(path="python_docs", max_length=64, cache_dir=str(tmp_path))
     data = build(config, Side(tokenizer=byte_tokenizer()))
-    made = open_loader(data.train, batch_size=2, pad_id=0, max_length=64)
+    made = open_loader(data.train, LoaderOptions(batch_size=2, pad_id=0))
     assert isinstance(made, StepLoader)
     assert next(iter(made))[0].input_ids_BT.dtype == torch.int64

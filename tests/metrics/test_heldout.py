@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdlab.metrics.heldout import RowSums, measure
-from kdlab.rows import Dense, Projected, Rows
+from kdlab.rows import Dense, Projected, Rows, cut
 
 VOCABULARY, HIDDEN = 13, 5
 
@@ -227,3 +227,33 @@ def test_no_tensor_holds_more_than_a_chunk_of_logits() -> None:
     with Largest() as largest:
         measure(rows, chunk_rows=20)
     assert largest.elements <= max(20 * VOCABULARY, 500)
+
+
+def test_what_the_cut_takes_is_the_mean_probability_of_the_rest() -> None:
+    whole = random_rows(30)
+    (student, student_rest), (teacher, teacher_rest) = cut(whole.student, 10), cut(whole.teacher, 10)
+    rows = Rows(
+        student=student,
+        teacher=teacher,
+        labels_N=whole.labels_N % 10,
+        student_rest=student_rest,
+        teacher_rest=teacher_rest,
+    )
+    parts = [measure(rows, chunk_rows=size).result() for size in (7, 30)]
+    logits = [side.dense().logits_NV for side in (whole.student, whole.teacher)]
+    masses = [z_NV.softmax(1)[:, 10:].sum(1).mean().item() for z_NV in logits]
+    expected = by_hand(logits[0][:, :10], logits[1][:, :10], rows.labels_N)
+    expected |= {"teacher_cut_mass": masses[1], "student_cut_mass": masses[0]}
+    for result in parts:
+        assert result == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_side_that_is_not_cut_loses_nothing_and_an_empty_rest_weighs_nothing() -> None:
+    whole = random_rows(5)
+    teacher = torch.cat([whole.teacher.dense().logits_NV, torch.full((5, 4), -math.inf, dtype=torch.float64)], 1)
+    kept, rest = cut(Dense(logits_NV=teacher), VOCABULARY)
+    rows = Rows(student=whole.student, teacher=kept, labels_N=whole.labels_N, teacher_rest=rest)
+    assert measure(rows).result() == measure(whole).result() | {"teacher_cut_mass": 0.0, "student_cut_mass": 0.0}
+    assert "teacher_cut_mass" not in measure(whole).result()
+    alone = Rows(student=kept, teacher=None, labels_N=whole.labels_N, student_rest=rest)
+    assert measure(alone).result()["student_cut_mass"] == 0.0

@@ -3,7 +3,8 @@ import torch
 from architectures import NAMES, random_ids, random_model
 from transformers import AutoModelForCausalLM
 
-from kdlab.models.cut import choose_layers, cut, find_layers
+from kdlab.models.choosing import choose_layers
+from kdlab.models.cut import cut, find_layers
 from kdlab.models.student import CutConfig
 
 LAYERS = 6
@@ -12,7 +13,7 @@ LAYERS = 6
 def make(name, config, **more):
     teacher = random_model(name, layers=LAYERS)
     student, kept = cut(teacher, config, dtype=torch.float32, **more)
-    return teacher, student, kept
+    return teacher, student, kept[""]
 
 
 def same(a, b):
@@ -119,7 +120,7 @@ def test_importance_drops_the_layers_that_do_nothing():
         teacher.model.layers[idle].mlp.down_proj.weight.data.zero_()
     config = CutConfig(layers=4, pick="importance")
     student, kept = cut(teacher, config, dtype=torch.float32, calibration_BT=random_ids(2, 16))
-    assert kept == [1, 2, 4, 5]
+    assert kept == {"": [1, 2, 4, 5]}
     torch.testing.assert_close(student(random_ids()).logits, teacher(random_ids()).logits)
 
 

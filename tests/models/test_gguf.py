@@ -9,7 +9,7 @@ from ggufs import write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdlab.models import gguf
-from kdlab.models.loading import load_causal, load_tokenizer
+from kdlab.models.loading import load_language_model, load_tokenizer
 from kdlab.models.source import resolve
 from kdlab.models.tiny import CHAT_TEMPLATE
 
@@ -24,7 +24,7 @@ def test_a_gguf_file_becomes_a_plain_folder_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
     model, ids = qwen(), random_ids()
     file = write_gguf(model, tmp_path / "tiny.gguf")
-    loaded = load_causal(str(file), dtype="float32")
+    loaded = load_language_model(str(file), dtype="float32")
     with torch.no_grad():
         torch.testing.assert_close(loaded(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4)
     assert "converting tiny.gguf to safetensors (float32), once" in capsys.readouterr().err

@@ -4,10 +4,11 @@ import json
 import pytest
 import torch
 from architectures import random_ids
+from encoder_decoders import own_logits, random_seq2seq, seq2seq_batch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from kdlab.models.loading import load_causal, load_tokenizer
+from kdlab.models.loading import load_language_model, load_tokenizer
 from kdlab.models.quantization import QuantizationConfig
 from kdlab.models.tiny import byte_tokenizer, save_tiny, tiny_model
 
@@ -18,36 +19,55 @@ def folder(tmp_path):
 
 
 def test_a_folder(folder):
-    model = load_causal(str(folder), dtype="bfloat16")
+    model = load_language_model(str(folder), dtype="bfloat16")
     assert model.dtype == torch.bfloat16
     assert not model.training
-    assert load_causal(str(folder), dtype=torch.float32).dtype == torch.float32
+    assert load_language_model(str(folder), dtype=torch.float32).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_tiny_paths_work_wherever_a_path_does(kind):
-    model = load_causal(f"tiny:{kind}", dtype="float32")
+    model = load_language_model(f"tiny:{kind}", dtype="float32")
     assert torch.equal(model(random_ids()).logits, tiny_model(kind)(random_ids()).logits)
     assert load_tokenizer(f"tiny:{kind}").get_vocab() == byte_tokenizer().get_vocab()
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("t5", "t5 is an encoder-decoder model; give a causal language model"),
-        ("bert", "bert is an encoder, it cannot continue text"),
-    ],
-)
-def test_other_kinds_of_model_are_refused(kind, message, tmp_path):
-    for path in (f"tiny:{kind}", str(save_tiny(kind, tmp_path / kind))):
-        with pytest.raises(ValueError, match=f"teacher.path={path}: {message}"):
-            load_causal(path, option="teacher.path")
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_encoder_decoder_models_load_too(kind, tmp_path):
+    for path in (f"tiny:{kind}", str(save_tiny(kind, tmp_path))):
+        model = load_language_model(path, dtype="float32")
+        assert model.config.is_encoder_decoder
+        assert not model.training
+        batch = seq2seq_batch()
+        assert torch.equal(own_logits(model, batch), own_logits(tiny_model(kind), batch))
+
+
+def test_a_head_beside_the_embedding_stays_apart(tmp_path):
+    """FLAN-T5: its config says tied, its files hold both."""
+    model = random_seq2seq("flan_t5")
+    model.all_tied_weights_keys.pop("lm_head.weight")
+    model.save_pretrained(tmp_path)
+    loaded = load_language_model(str(tmp_path), dtype="float32")
+    assert torch.equal(own_logits(loaded, seq2seq_batch()), own_logits(model, seq2seq_batch()))
+
+
+def test_encoders_are_refused(tmp_path):
+    for path in ("tiny:bert", str(save_tiny("bert", tmp_path))):
+        with pytest.raises(ValueError, match=f"teacher.path={path}: bert is an encoder, it cannot write text"):
+            load_language_model(path, option="teacher.path")
+
+
+def test_an_encoder_decoder_of_another_kind_is_refused(tmp_path, folder):
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "vits", "is_encoder_decoder": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="transformers knows no text-to-text model of type vits"):
+        load_language_model(str(folder))
 
 
 def test_a_bert_that_is_a_decoder_is_a_causal_model(tmp_path):
     config = BertConfig(**tiny_model("bert").config.to_dict() | {"is_decoder": True})
     BertForMaskedLM(config).save_pretrained(tmp_path)
-    assert load_causal(str(tmp_path)).config.is_decoder
+    assert load_language_model(str(tmp_path)).config.is_decoder
 
 
 def test_missing_weights_are_refused_not_drawn_at_random(folder):
@@ -55,20 +75,20 @@ def test_missing_weights_are_refused_not_drawn_at_random(folder):
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"its files lack 1 weights of the model, e.g. model.norm.weight"):
-        load_causal(str(folder))
+        load_language_model(str(folder))
 
 
 def test_damaged_weights_are_one_line(folder):
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ValueError, match=r"student.path=.*: cannot be loaded") as caught:
-        load_causal(str(folder), option="student.path")
+        load_language_model(str(folder), option="student.path")
     assert "\n" not in str(caught.value)
     (folder / "model.safetensors").write_bytes(weights)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
     with pytest.raises(ValueError, match=r"cannot be loaded .*mismatch") as caught:
-        load_causal(str(folder))
+        load_language_model(str(folder))
     assert "\n" not in str(caught.value)
 
 
@@ -78,7 +98,7 @@ def test_remote_code_is_off_unless_asked_for(folder):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text("raise SystemExit('ran')\n")
     with pytest.raises(ValueError, match=r"no usable config.json") as caught:
-        load_causal(str(folder))
+        load_language_model(str(folder))
     assert "\n" not in str(caught.value)
 
 
@@ -88,7 +108,7 @@ def edit_tokenizer(folder, **changes):
 
 
 def test_a_missing_pad_token_is_taken_from_the_vocabulary_and_said(folder, capsys):
-    size = load_causal(str(folder)).get_input_embeddings().num_embeddings
+    size = load_language_model(str(folder)).get_input_embeddings().num_embeddings
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
@@ -122,7 +142,7 @@ def test_a_folder_without_a_tokenizer_says_so(folder):
 )
 def test_quantised_models_answer_nearly_as_before(folder, kind, package):
     pytest.importorskip(package)
-    model = load_causal(str(folder), dtype="float32", quantization=QuantizationConfig(kind=kind))
+    model = load_language_model(str(folder), dtype="float32", quantization=QuantizationConfig(kind=kind))
     with torch.no_grad():
         p = tiny_model("llama")(random_ids()).logits.log_softmax(-1)
         q = model(random_ids()).logits.float().log_softmax(-1)
@@ -132,7 +152,7 @@ def test_quantised_models_answer_nearly_as_before(folder, kind, package):
 def test_a_missing_extra_is_named(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"quantization.kind=nf4: needs bitsandbytes; pip install 'kdlab\[quant\]'"):
-        load_causal(str(folder), quantization=QuantizationConfig(kind="nf4"))
+        load_language_model(str(folder), quantization=QuantizationConfig(kind="nf4"))
 
 
 def test_quantisations_that_cannot_be_are_refused(folder):
@@ -140,4 +160,4 @@ def test_quantisations_that_cannot_be_are_refused(folder):
         QuantizationConfig(kind="int3")
     pytest.importorskip("bitsandbytes")
     with pytest.raises(ValueError, match=r"tiny:llama: a tiny model is made in memory and cannot be quantised"):
-        load_causal("tiny:llama", quantization=QuantizationConfig(kind="nf4"))
+        load_language_model("tiny:llama", quantization=QuantizationConfig(kind="nf4"))

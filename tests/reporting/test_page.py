@@ -201,3 +201,60 @@ def test_without_matplotlib_the_page_says_how_to_get_the_plots(write_run, tmp_pa
         assert page.text.count("pip install 'kdlab[report]'") == 1
         assert "svg" not in page.elements
         assert "Held-out results" in page.text
+
+
+def test_written_answers_are_shown_with_their_scores(write_run, tmp_path: Path, generation) -> None:
+    seen = look(write_page([write_run("a", generation)], tmp_path / "r.html"))
+    for told in (
+        "ROUGE-L of written answers2.524.235.066.8 %",
+        "ROUGE-1 of written answers3.030.041.0",
+        "ROUGE-L of its answers rose from 2.5 to 24.2 (teacher 35.0)",
+        "Scores from 0 to 100 over 200 written answers",
+    ):
+        assert told in seen.text, told
+    assert "BLEU" not in seen.text
+    assert "ROUGE-L of written answers (log scale)" not in seen.text
+
+
+def test_two_tokenizers_are_compared_by_bytes_alone(write_run, tmp_path: Path, cross) -> None:
+    seen = look(write_page([write_run("a", cross)], tmp_path / "r.html"))
+    for told in (
+        "bits per byte fell from 3.20 to 1.60 (teacher 0.900)",
+        "bits per byte3.2001.6000.900069.6 %",
+        "divergence of the loss5.5002.250–",
+        "93.0 % of the student's rows lie in spans",
+    ):
+        assert told in seen.text, told
+    table = seen.text.partition("Held-out results")[2].partition("Curves")[0]
+    assert "KL to the teacher" not in table
+    assert "below its teacher" not in seen.text, "perplexities per token of two tokenizers do not compare"
+    assert "log-loss (nats)952" in table
+    write_run("b", {**cross, "overrides": ["seed=1"], "seeds.seed": 1})
+    many = look(write_page([tmp_path / "a", tmp_path / "b"], tmp_path / "two.html"))
+    assert "3.200 → 1.600" in many.text
+    assert "KL gap closed" not in many.text
+
+
+def test_inner_terms_have_their_curves(write_run, tmp_path: Path) -> None:
+    lines = ["step,epoch,phase,loss,hidden,relation"]
+    lines += [f"{step},0.1,train,5.5,{1 / step},{2 / step}" for step in range(1, 6)]
+    seen = look(write_page([write_run("a", metrics=lines)], tmp_path / "r.html"))
+    assert "inner term: hidden states" in seen.text
+    assert "inner term: self-relations" in seen.text
+    assert "inner term: attention maps" not in seen.text
+
+
+def test_settings_over_the_same_seeds_are_tested_against_each_other(write_run, tmp_path: Path) -> None:
+    for loss, shift in (("a", 0.0), ("b", 1.0)):
+        for seed in range(3):
+            changes = {"overrides": [f"loss={loss}", f"seed={seed}"], "seeds.seed": seed}
+            write_run(f"s/{loss}{seed}", {**changes, "metrics.after.kl": 2.0 + shift + seed * (1 + shift) / 10})
+    seen = look(write_page([tmp_path / "s"], tmp_path / "r.html"))
+    assert "Differences" in seen.text
+    assert "loss=a − loss=b30, 1, 2-1.100 ± 0.25 (p = 0.003)" in seen.text
+
+
+def test_what_was_cut_from_the_vocabularies_is_said(write_run, tmp_path: Path) -> None:
+    changes = {"metrics.after.teacher_cut_mass": 0.0012, "metrics.after.student_cut_mass": 0.0}
+    seen = look(write_page([write_run("a", changes)], tmp_path / "r.html"))
+    assert "0.1 % of the teacher's probability and 0.0 % of the student's lay on tokens" in seen.text

@@ -28,6 +28,18 @@ def test_the_signal_is_the_models_answer_at_the_supervised_rows(teacher):
     torch.testing.assert_close(signal.dense().logits_NV, wanted)
 
 
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_encoder_decoder_answers_label_by_label(kind):
+    teacher = load_teacher(TeacherConfig(path=f"tiny:{kind}", dtype="float32"))
+    labels = torch.tensor([[7, 8, -100], [9, 10, 11]])
+    batch = Batch(input_ids_BT=IDS, attention_mask_BT=torch.ones_like(IDS), labels_BT=labels, shift=False)
+    positions, _ = supervised(labels, shift=False)
+    signal = teacher.signal(batch, positions)
+    with torch.no_grad():
+        wanted = teacher.model(input_ids=IDS, labels=labels).logits[labels != -100]
+    torch.testing.assert_close(signal.dense().logits_NV, wanted)
+
+
 def test_the_teacher_is_frozen_and_never_in_a_graph(teacher):
     positions, _ = supervised(LABELS, shift=True)
     signal = teacher.signal(BATCH, positions)
@@ -94,7 +106,7 @@ def test_a_quantised_teacher_answers_and_can_still_be_cut(kind, tmp_path):
         (lambda: TeacherConfig(source="dead"), "teacher.source=dead: must be one of live, none"),
         (lambda: TeacherConfig(dtype="half"), "teacher.dtype=half: must be one of auto"),
         (lambda: load_teacher(TeacherConfig()), "teacher.path is not set"),
-        (lambda: load_teacher(TeacherConfig(path="tiny:t5")), "teacher.path=tiny:t5: t5 is an encoder-decoder"),
+        (lambda: load_teacher(TeacherConfig(path="tiny:bert")), "teacher.path=tiny:bert: bert is an encoder"),
     ],
 )
 def test_mistakes_are_named(make, message):

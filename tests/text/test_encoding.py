@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from kdlab.models.tiny import byte_tokenizer
 from kdlab.text.encoding import Encoded, Encoder
@@ -82,8 +83,6 @@ def test_without_a_chat_template_the_plain_one_is_used_and_eos_supervised():
 
 
 def test_the_plain_template_begins_with_bos_only_where_the_tokenizer_does():
-    from tokenizers import processors
-
     with_bos = tokenizer(None)
     with_bos.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", with_bos.bos_token_id)]
@@ -95,8 +94,6 @@ def test_the_plain_template_begins_with_bos_only_where_the_tokenizer_does():
 
 
 def test_a_chat_template_with_bos_gets_no_second_one():
-    from tokenizers import processors
-
     with_bos = tokenizer("{{ bos_token }}" + CHATML)
     with_bos.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", with_bos.bos_token_id)]
@@ -168,8 +165,6 @@ def test_plain_text_is_supervised_throughout_and_ends():
 
 
 def test_plain_text_gets_no_second_end_and_none_where_the_tokenizer_has_none():
-    from tokenizers import processors
-
     ending, without = byte_tokenizer(), byte_tokenizer()
     ending.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <eos>", special_tokens=[("<eos>", ending.eos_token_id)]
@@ -215,8 +210,10 @@ def test_the_fingerprint_changes_with_what_changes_tokens_and_nothing_else():
         Encoder(tokenizer(CHATML), supervise="all"),
         Encoder(tokenizer(CHATML), template="x"),
         Encoder(byte_tokenizer(), template=CHATML),
+        Encoder(tokenizer(CHATML), seq2seq=True),
+        Encoder(tokenizer(CHATML), bytes_too=True),
     ]
-    assert len({base, *(o.fingerprint() for o in others)}) == 5
+    assert len({base, *(o.fingerprint() for o in others)}) == 7
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
@@ -237,3 +234,63 @@ def test_whatever_is_said_the_supervised_tokens_spell_the_answers(pairs):
     assert decode(encoded.input_ids[encoded.supervised]) == "".join(answer + "<e>" for _, answer in pairs)
     whole = "".join(f"<s>user\n{prompt}<e>\n<s>assistant\n{answer}<e>\n" for prompt, answer in pairs)
     assert decode(encoded.input_ids) == whole
+
+
+def ending(single: str):
+    """A tokenizer that puts special tokens around every text, as T5's and BART's do."""
+    made = byte_tokenizer()
+    named = [(token, made.convert_tokens_to_ids(token)) for token in ("<bos>", "<eos>")]
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=named)
+    return made
+
+
+def pair(document, single: str = "$A <eos>") -> tuple[str, str]:
+    encoder = Encoder(ending(single), seq2seq=True)
+    encoded = encoder.encode([document])[0]
+    assert isinstance(encoded, Encoded)
+    assert encoded.source is not None
+    return encoder.tokenizer.decode(encoded.source), spell(encoder, encoded)
+
+
+def test_an_encoder_decoder_reads_plain_text_and_writes_the_answer_and_one_eos():
+    assert pair(TURNS[:2]) == ("Hi<eos>", "[Yo<eos>]")
+    assert pair(TURNS[:2], "$A") == ("Hi", "[Yo<eos>]")
+    assert pair(TURNS[:2], "<bos> $A <eos>") == ("<bos>Hi<eos>", "[<bos>Yo<eos>]")  # BART learns its <s> too
+    spelt_out = [TURNS[0], {"role": "assistant", "content": "Yo<eos>"}]
+    assert pair(spelt_out) == ("Hi<eos>", "[Yo<eos>]")
+
+
+def test_several_questions_are_told_apart_by_their_roles():
+    system = {"role": "system", "content": "S"}
+    assert pair([system, *TURNS[:2]])[0] == "S\nHi<eos>"
+    assert pair([system, *TURNS]) == ("S\nuser: Hi\nassistant: Yo\nuser: Bye<eos>", "[Ok<eos>]")
+    assert pair([*TURNS[:2], TURNS[2]])[1] == "[Yo<eos>]"  # what no one answers is not read
+
+
+def test_pairs_of_any_length_hold_no_padding():
+    encoder = Encoder(ending("$A <eos>"), seq2seq=True)
+    same = encoder.tokenizer
+    same(["a", "bbb"], padding=True)
+    documents = [TURNS[:2], [{"role": "user", "content": "a" * 50}, {"role": "assistant", "content": "b" * 50}]]
+    for encoded, size in zip(encoder.encode(documents), (3, 51), strict=True):
+        assert isinstance(encoded, Encoded)
+        assert encoded.source is not None
+        assert (len(encoded.source), len(encoded.input_ids)) == (size, size)
+        assert encoded.supervised.all()
+        assert encoded.chat
+        assert same.pad_token_id not in encoded.input_ids.tolist()
+
+
+def test_what_an_encoder_decoder_cannot_use_is_said():
+    first, second = Encoder(ending("$A <eos>"), seq2seq=True).encode(["plain", TURNS])
+    assert isinstance(first, SkipRow)
+    assert "plain text: an encoder-decoder model needs a source and a target" in str(first)
+    assert isinstance(second, Encoded)
+    with pytest.raises(ValueError, match=r"dataset.template: an encoder-decoder"):
+        Encoder(byte_tokenizer(), seq2seq=True, template=CHATML)
+    with pytest.raises(ValueError, match=r"dataset.supervise=all: an encoder-decoder"):
+        Encoder(byte_tokenizer(), seq2seq=True, supervise="all")
+    without = byte_tokenizer()
+    without.eos_token = None
+    with pytest.raises(ValueError, match="no EOS token"):
+        Encoder(without, seq2seq=True).encode([TURNS])

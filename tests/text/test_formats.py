@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdlab.text.formats import FORMATS, SkipRow, detect, matching
+from kdlab.text.formats import FORMATS, SkipRow, Wording, detect, matching
 
 
 def user_and_answer(prompt: str, answer: str) -> list[dict[str, str]]:
@@ -56,6 +56,22 @@ ROWS = [
         {"article": "A", "highlights": "h"},
         user_and_answer("Summarize the following text:\nA", "h"),
     ),
+    ("source_target", {"source": "s", "target": "t"}, user_and_answer("s", "t")),
+    (
+        "source_target",
+        {"source": ["One.", "Two."], "target": ["Both.", "All."], "source_labels": [0, 1], "paper_id": "x"},
+        user_and_answer("One. Two.", "Both."),
+    ),
+    (
+        "translation",
+        {"translation": {"en": "Hello", "de": "Hallo"}},
+        user_and_answer("Translate from en to de:\nHello", "Hallo"),
+    ),
+    (
+        "translation",
+        {"translation": {"cs": None, "de": "Hallo", "en": "Hello"}, "system": "S"},
+        [{"role": "system", "content": "S"}, *user_and_answer("Translate from de to en:\nHallo", "Hello")],
+    ),
     ("text", {"text": "Once", "meta": {}}, "Once"),
 ]
 
@@ -93,6 +109,12 @@ SKIPPED = [
     ({"instruction": 3, "output": "a"}, "instruction is not text"),
     ({"text": ""}, "text is empty"),
     ({"text": "\ud800"}, "text is not valid Unicode"),
+    ({"source": ["a", 3], "target": "b"}, "source is not text"),
+    ({"source": [], "target": "b"}, "source is empty"),
+    ({"source": "a", "target": []}, "no target"),
+    ({"translation": "a"}, "translation is not a pair of languages"),
+    ({"translation": {"en": "a", "de": None}}, "translation has fewer than two languages"),
+    ({"translation": {"en": "a", "de": " "}}, "de is empty"),
     ({"messages": "a"}, "messages are not a list of turns"),
     ({"messages": [{"role": "user", "content": "a"}]}, "no assistant turn"),
     ({"messages": [{"role": "pope", "content": "a"}]}, "a turn with the unknown role 'pope'"),
@@ -105,3 +127,47 @@ SKIPPED = [
 def test_a_row_that_lacks_something_says_what(row, reason):
     with pytest.raises(SkipRow, match=reason):
         detect(row).convert(row)
+
+
+WORDED = [
+    ({"article": "A", "highlights": "h"}, "A"),
+    ({"task": "summarization", "input": "A", "output": "h"}, "A"),
+    ({"task": "translate", "input": "A", "output": "h"}, "A"),
+    ({"source": "A", "target": "h"}, "A"),
+    ({"translation": {"en": "A", "de": "h"}}, "A"),
+    ({"context": "A", "response": "h"}, "A"),
+    ({"prompt": "A", "completion": "h"}, "A"),
+    ({"instruction": "A", "input": "B", "output": "h"}, "A\n\nB"),
+    ({"question": "A", "context": "C", "answer": "h"}, "C\n\nA"),
+    ({"messages": user_and_answer("A", "h")}, "A"),
+]
+
+
+@pytest.mark.parametrize(("row", "text"), WORDED, ids=["-".join(row) for row, _ in WORDED])
+@pytest.mark.parametrize("prefix", ["summarize: ", ""])
+def test_a_prefix_takes_the_place_of_the_instruction_a_format_brings(row, text, prefix):
+    assert detect(row).convert(row, Wording(prefix=prefix)) == user_and_answer(prefix + text, "h")
+
+
+def test_a_prefix_stands_before_the_first_question_and_behind_the_system():
+    system = {"role": "system", "content": "S"}
+    row = {"messages": [system, *user_and_answer("a", "b"), *user_and_answer("c", "d")]}
+    expected = [system, *user_and_answer("chat: a", "b"), *user_and_answer("c", "d")]
+    assert detect(row).convert(row, Wording(prefix="chat: ")) == expected
+
+
+def test_plain_text_has_nothing_to_put_a_prefix_before():
+    with pytest.raises(ValueError, match=r"dataset.prefix=x: : plain text has no source"):
+        FORMATS["text"].convert({"text": "a"}, Wording(prefix="x: "))
+    assert FORMATS["text"].convert({"text": "a"}, Wording(prefix="")) == "a"
+
+
+def test_the_two_sides_of_a_translation_can_be_named():
+    row = {"translation": {"en": "Hello", "de": "Hallo", "fr": "Salut"}}
+    wording = Wording(source_language="fr", target_language="en")
+    expected = user_and_answer("Translate from fr to en:\nSalut", "Hello")
+    assert FORMATS["translation"].convert(row, wording) == expected
+    with pytest.raises(ValueError, match=r"dataset.source_language=null: .*en, de, fr"):
+        FORMATS["translation"].convert(row)
+    with pytest.raises(SkipRow, match="no es"):
+        FORMATS["translation"].convert(row, Wording(source_language="es", target_language="en"))

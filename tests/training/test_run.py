@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from kdlab.data.dataset import DatasetConfig, build
+from kdlab.data.dataset import DatasetConfig, Side, build
 from kdlab.losses import LOSSES
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, tiny_model
@@ -76,7 +76,7 @@ def test_the_model_is_plain_and_as_good_as_it_says(job, start, tmp_path):
 
     student, teacher = AutoModelForCausalLM.from_pretrained(tmp_path / "model"), tiny_model("llama")
     nll = kl = agreed = count = 0.0
-    store = build(config.dataset, byte_tokenizer()).heldout
+    store = build(config.dataset, Side(tokenizer=byte_tokenizer())).heldout
     for i in range(len(store)):
         ids = torch.from_numpy(store[i].input_ids.astype("int64"))[None]
         with torch.no_grad():

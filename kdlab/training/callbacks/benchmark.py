@@ -40,12 +40,10 @@ class Benchmark(Callback):  # type: ignore[misc]
         *,
         total_steps: int,
         steps_per_epoch: int,
-        teacher: bool,
     ) -> None:
         self.config, self.data, self.metrics, self.ema = config, data, metrics, ema
         self.total_steps = total_steps
         self.every = config.evaluate_every or steps_per_epoch
-        self.automatic = "kl" if teacher else "nll"
         self.latest: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.latest_step = self.best_step = 0
@@ -55,7 +53,10 @@ class Benchmark(Callback):  # type: ignore[misc]
         self.seconds = 0.0
 
     def monitored(self, monitor: str, metrics: dict[str, float]) -> float:
-        return metrics[self.automatic if monitor == "auto" else monitor]
+        """The value of a monitor; "auto" is `kl` where student and teacher share a vocabulary, else `nll`."""
+        if monitor == "auto":
+            monitor = "kl" if "kl" in metrics else "nll"
+        return metrics[monitor]
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
@@ -67,7 +68,7 @@ class Benchmark(Callback):  # type: ignore[misc]
     def evaluate(self, module: Any, step: int) -> None:
         began = time.perf_counter()
         with nullcontext() if self.ema is None else self.ema.applied(module.student):
-            found = heldout_metrics(module.pair, self.data.heldout(), device=module.device)
+            found = heldout_metrics(module.pair, self.data.heldout(), device=module.device, loss=module.config.loss)
         seconds = time.perf_counter() - began
         self.seconds += seconds
         self.metrics.heldout(step, found, seconds)

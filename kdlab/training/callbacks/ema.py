@@ -16,7 +16,7 @@ def trainable(student: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class Ema(Callback):  # type: ignore[misc]
-    """`average = d * average + (1 - d) * weights` after every optimiser step, kept in float32.
+    """`average = d * average + (1 - d) * weights` after every optimiser step that moved them, kept in float32.
 
     d is `decay`, but no more than (1 + n) / (10 + n) after n steps, so that a short run does not end as its beginning
     (the schedule of TensorFlow's ExponentialMovingAverage). It begins as the weights before training.
@@ -65,7 +65,8 @@ class Ema(Callback):  # type: ignore[misc]
         self.begin(pl_module.student)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.update(pl_module.student)
+        if not pl_module.skipped:
+            self.update(pl_module.student)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "average": self.average}

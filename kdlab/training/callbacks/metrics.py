@@ -13,6 +13,9 @@ from kdlab.training.metrics_file import MetricsFile, Value
 if TYPE_CHECKING:
     from kdlab.training.module import StepResult
 
+HELDOUT = ("rows", "tokens", "nll", "perplexity", "kl", "top1_agreement", "bits_per_byte", "divergence")
+"""The columns of an evaluation."""
+
 
 class Metrics(Callback):  # type: ignore[misc]
     """Rows for `file` (None on ranks that write nothing)."""
@@ -33,9 +36,7 @@ class Metrics(Callback):  # type: ignore[misc]
 
     def heldout(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         """An evaluation that took `seconds`; metrics that have no column (the teacher's own) are in run.json."""
-        row: dict[str, Value] = {
-            k: metrics[k] for k in ("rows", "tokens", "nll", "perplexity", "kl", "top1_agreement") if k in metrics
-        }
+        row: dict[str, Value] = {k: metrics[k] for k in HELDOUT if k in metrics}
         self.write(step, "heldout", {**row, "seconds": seconds, "tokens_per_second": metrics["tokens"] / seconds})
 
     def write(self, step: int, phase: str, row: dict[str, Value]) -> None:

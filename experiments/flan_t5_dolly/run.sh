@@ -1,0 +1,1 @@
+kdlab train experiment=flan_t5_dolly

@@ -1,0 +1,1 @@
+kdlab train experiment=gptj_neo

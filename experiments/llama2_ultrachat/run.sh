@@ -1,0 +1,1 @@
+kdlab train experiment=llama2_ultrachat

@@ -1,0 +1,1 @@
+kdlab train experiment=opt_wikitext

@@ -1,0 +1,1 @@
+kdlab train experiment=t5_cnn_dailymail

@@ -1,0 +1,34 @@
+"""What a run says on the way, in one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SCORES = {"rougeL": "ROUGE-L", "bleu": "BLEU", "chrf": "chrF"}
+"""The scores of written answers that are told, by their names in run.json."""
+
+
+def heldout_line(when: str, metrics: dict[str, Any]) -> str:
+    """`held-out before: perplexity 12.3, KL to the teacher 0.4 nats, top-1 agreement 61.0 %`."""
+    parts = [f"perplexity {metrics['perplexity']:,.4g}"]
+    if "bits_per_byte" in metrics:
+        parts.append(f"bits per byte {metrics['bits_per_byte']:.4g} (teacher {metrics['teacher_bits_per_byte']:.4g})")
+        parts.append(f"divergence {metrics['divergence']:.4g}, {metrics['aligned']:.1%} of the rows aligned")
+    if "kl" in metrics:
+        parts += [f"KL to the teacher {metrics['kl']:.4g} nats", f"top-1 agreement {metrics['top1_agreement']:.1%}"]
+    if "teacher_cut_mass" in metrics:
+        parts.append(f"{metrics['teacher_cut_mass']:.2%} of the teacher's probability cut away")
+    if "generation" in metrics:
+        parts.append(_scores(metrics["generation"]))
+    return f"held-out {when}: " + ", ".join(parts)
+
+
+def _scores(found: dict[str, Any]) -> str:
+    told = ", ".join(f"{title} {found[name]:.1f}" for name, title in SCORES.items() if name in found)
+    return f"{told} of {found['examples']} answers"
+
+
+def stream_line(counts: dict[str, int]) -> str:
+    """`read from the stream: rows 2,048, examples 2,000, ..., skipped: <why> 48`."""
+    told = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in counts.items())
+    return f"read from the stream: {told}"
