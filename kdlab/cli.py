@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -40,9 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"kdlab: {unknown(verb, rest)}", file=sys.stderr)
         return 2
+    quieten()
     status = importlib.import_module(f"kdlab.commands.{verb}").main(rest)
     assert isinstance(status, int)
     return status
+
+
+def quieten() -> None:
+    """transformers imports torchao wherever it is installed, and torchao then writes of kernels for other devices."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def unknown(verb: str, rest: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdlab.cli import VERBS
-from kdlab.commands.flags import train_flags
+from kdlab.commands.flags import check_flags, train_flags
 from kdlab.config.compose import Composer
 from kdlab.config.loading import load_with, sweep_jobs
 
@@ -56,9 +56,9 @@ def test_command(composer: Composer, command: list[str], tmp_path: Path, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # optional packages count as installed
     verb, *rest = command
     assert verb.startswith("-") or verb in VERBS
-    if verb != "train":
+    if verb not in ("train", "check"):
         return
-    flags = train_flags(rest)
+    flags = train_flags(rest) if verb == "train" else check_flags(rest)
     for option, path in (word.split("=", 1) for word in flags.overrides if re.match(r"\w+\.(heldout_)?path=", word)):
         make_local(tmp_path, option, path)
     jobs = sweep_jobs(composer, flags.overrides) if flags.multirun else [flags.overrides]

@@ -33,7 +33,11 @@ def explained(composer: Composer, lines: list[str], error: Exception, *, sweep: 
 def in_their_words(message: str, overrides: Sequence[str]) -> str:
     """A message that begins `loss.temperature=-1.0:` with the option as typed: `loss.temperature=-1:`."""
     option = re.match(r"([\w.]+)=(.*?):(?= )", message)
-    told = typed_as(option[1], overrides) if option else None
+    key = option[1] if option else ""
+    if key.startswith("anneal."):  # an anneal does not know what it moves
+        typed = [line.lstrip("+").partition("=")[0] for line in overrides]
+        key = next((name for name in reversed(typed) if name.endswith(key)), key)
+    told = typed_as(key, overrides) if option else None
     return told + message[option.end() - 1 :] if option and told else message
 
 

@@ -37,10 +37,11 @@ _composing: dict[Section, Section] = {}
 def composing_root(root: Section) -> Section:
     """The root of a verb, its groups unset until an option is chosen: not every group has a valid default.
 
-    A polymorphic group keeps its own type: the composing classes of its options all derive from it.
+    A polymorphic group is untyped here: its option brings its type, and the base's would come back for its optional
+    sections (`loss.temperature_anneal`).
     """
     kinds = {name: inner for name, hint in hints(root).items() if (inner := section_of(hint))}
-    groups = [(name, kind if name in POLYMORPHIC else composing(kind), "???") for name, kind in kinds.items()]
+    groups = [(name, Any if name in POLYMORPHIC else composing(kind), "???") for name, kind in kinds.items()]
     return make_dataclass(root.__name__, groups, bases=(root,), kw_only=True)
 
 

@@ -111,10 +111,12 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """Who reads the text: a tokenizer, and whether its model is an encoder-decoder (`seq2seq`)."""
+    """Who reads the text: a tokenizer, whether its model is an encoder-decoder (`seq2seq`), and how many ids its model
+    can look up (`entries`; None: all that the tokenizer has)."""
 
     tokenizer: Any
     seq2seq: bool = False
+    entries: int | None = None
 
 
 def build(config: DatasetConfig, student: Side, teacher: Side | None = None) -> Data:

@@ -64,14 +64,13 @@ def open_readers(config: DatasetConfig, student: Side, teacher: Side | None) -> 
     if teacher is None:
         return Readers(student=encoder, wording=wording)
     other = Encoder(teacher.tokenizer, supervise=config.supervise, seq2seq=teacher.seq2seq, bytes_too=True)
-    pad_id = teacher.tokenizer.pad_token_id
-    return Readers(
-        student=encoder,
-        wording=wording,
-        teacher=other,
-        pad_id=int((teacher.tokenizer.eos_token_id or 0) if pad_id is None else pad_id),
-        bos_id=_bos_id(teacher),
-    )
+    return Readers(student=encoder, wording=wording, teacher=other, pad_id=_pad_id(teacher), bos_id=_bos_id(teacher))
+
+
+def _pad_id(side: Side) -> int:
+    """The pad token, else EOS: the first that the model can look up. Padding is masked, but read."""
+    known = [i for i in (side.tokenizer.pad_token_id, side.tokenizer.eos_token_id) if i is not None]
+    return next((int(i) for i in known if side.entries is None or i < side.entries), 0)
 
 
 def _bos_id(side: Side) -> int | None:

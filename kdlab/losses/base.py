@@ -119,6 +119,10 @@ class RowLoss(Loss):
         super().__post_init__()
         if self.vocab not in VOCAB:
             raise ValueError(f"loss.vocab={self.vocab}: must be one of {', '.join(VOCAB)}")
+        if self.compile and (self.temperature_anneal or self.hard_weight_anneal):
+            raise ValueError(
+                "loss.compile=true: an annealed temperature or hard_weight is compiled anew at every step; drop either"
+            )
         if not 0 <= self.max_cut_mass <= 1:
             raise ValueError(f"loss.max_cut_mass={self.max_cut_mass}: must be between 0 and 1")
 

@@ -66,7 +66,9 @@ def set_pad_token(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     candidates = [t for t in PAD_NAMES if t in vocabulary] + [tokenizer.eos_token, tokenizer.unk_token]
     chosen = next((t for t in candidates if t is not None), None)
     if chosen is None:
-        raise ValueError(f"{name}: the tokenizer has no pad, end-of-text or unknown token to pad with")
+        raise ValueError(
+            f"{name}: the tokenizer has no pad, end-of-text or unknown token to pad with; save it with an eos_token"
+        )
     tokenizer.pad_token = chosen
     say(f"{name}: the tokenizer names no pad token; padding with {chosen!r}")
 

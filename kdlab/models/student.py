@@ -108,7 +108,7 @@ class StudentConfig:
             raise ValueError(f"{named}: must be one of {', '.join(TRAINABLE)}")
         if given and self.path is None:
             raise ValueError(
-                f"{named}: packs a checkpoint while it is read, and student.{given[0]} is none; "
+                f"{named}: packs a checkpoint while it is read, and student.{given[0]} is not one; "
                 f"save it first and give student.path"
             )
         if self.lora is None:

@@ -73,7 +73,8 @@ class Sketch:
         """How the data is read for it."""
         from kdlab.data.dataset import Side
 
-        return Side(tokenizer=self.tokenizer, seq2seq=self.seq2seq)
+        entries = int(inner(self.model).get_input_embeddings().weight.shape[0])
+        return Side(tokenizer=self.tokenizer, seq2seq=self.seq2seq, entries=entries)
 
 
 @dataclass(frozen=True, kw_only=True)

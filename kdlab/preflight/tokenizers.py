@@ -10,7 +10,7 @@ from kdlab.preflight.examples import ended
 from kdlab.preflight.findings import Section
 from kdlab.preflight.sketch import Sketch, Sketches
 from kdlab.preflight.workload import Workload
-from kdlab.text.templates import chat_template, turn_end
+from kdlab.text.templates import chat_template, read_template, turn_end
 from kdlab.text.vocabulary import audit
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def say_tokenizers(section: Section, config: TrainConfig, models: Sketches) -> d
     elif config.loss.pairing == "shared":
         numbers |= _shared(section, student, teacher)
     else:
-        numbers |= _cross(section, student, teacher)
+        given = config.dataset.template
+        template = None if given is None else read_template(given)
+        numbers |= _cross(section, student, teacher, template)
     return numbers
 
 
@@ -79,8 +81,8 @@ def _shared(section: Section, student: Sketch, teacher: Sketch) -> dict[str, Any
     return {"shared": shared, "cut": cut}
 
 
-def _cross(section: Section, student: Sketch, teacher: Sketch) -> dict[str, Any]:
-    found = audit(student.tokenizer, teacher.tokenizer)
+def _cross(section: Section, student: Sketch, teacher: Sketch, template: str | None) -> dict[str, Any]:
+    found = audit(student.tokenizer, teacher.tokenizer, template=template)
     share = f"{found.student_share:.1%} of the student's vocabulary, {found.teacher_share:.1%} of the teacher's"
     verdict = "ok" if found.student_share >= LITTLE else "warning"
     remedy = None if verdict == "ok" else "loss=uld sorts and needs no matches"

@@ -93,6 +93,8 @@ class Encoder:
         named = {k: str(v) for k, v in self.tokenizer.special_tokens_map.items()}
         parts = [state, named, self.tokenizer("a")["input_ids"], self.template, self.supervise]
         parts += [self.seq2seq, self._bytes is not None]
+        if self.seq2seq:  # a target may be in another language than the source, and marked by it
+            parts.append(self.tokenizer(text_target="a")["input_ids"])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, documents: Sequence[Document]) -> list[Encoded | SkipRow]:
@@ -133,7 +135,7 @@ class Encoder:
             found = tokens["input_ids"][k]
             while found[-2:] == [end, end]:
                 found = found[:-1]  # the text spelt one out, and the tokenizer put another behind it
-            ids, source = _ids(self._ended(found)), _ids(sources["input_ids"][k])
+            ids, source = _ids(self._written(found)), _ids(sources["input_ids"][k])
             encoded = Encoded(input_ids=ids, supervised=np.ones(len(ids), bool), chat=True, source=source)
             if self._bytes is not None:
                 stream = Stream.of_target(chats[i], turn, ends=[end])
@@ -142,9 +144,13 @@ class Encoder:
         return results
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """A plain text with EOS at its end, where the tokenizer has one and did not put it there itself."""
+        """A text with EOS at its end, where the tokenizer has one and did not put it there itself."""
         end = self.tokenizer.eos_token_id
         return ids if end is None or ids[-1:] == [end] else [*ids, end]
+
+    def _written(self, ids: list[int]) -> list[int]:
+        """As `_ended`, for what a decoder writes: mBART's tokenizer puts the language behind EOS."""
+        return ids if ids[-2:-1] == [self._eos()] and ids[-1] in self._special else self._ended(ids)
 
     def _encode_chats(self, chats: dict[int, Messages]) -> dict[int, Encoded | SkipRow]:
         if self._ends is None:

@@ -173,8 +173,10 @@ _READERS: dict[str, Callable[[str], bytes]] = {
 }
 
 
-def match(student: Any, teacher: Any) -> Matched:
+def match(student: Any, teacher: Any, *, template: str | None = None) -> Matched:
     """Which ids of two tokenizers mean the same: the same bytes; and the token that ends a turn, EOS and BOS.
+
+    `template` is the student's chat template where it is not its own (`dataset.template`).
 
     Where a tokenizer writes the same bytes twice (a letter, and its byte as <0xNN>), the first that is no byte counts.
     Where EOS is also the token that ends a turn in one of the two, it is paired as the latter.
@@ -184,7 +186,7 @@ def match(student: Any, teacher: Any) -> Matched:
     student_bytes, teacher_bytes = token_bytes(student), token_bytes(teacher)
     ours, theirs = _by_bytes(student, student_bytes), _by_bytes(teacher, teacher_bytes)
     pairs = {i: theirs[spelling] for spelling, i in ours.items() if spelling in theirs}
-    for i, j in _control_pairs(student, teacher):
+    for i, j in _control_pairs(student, teacher, template):
         if i not in pairs and j not in pairs.values():
             pairs[i] = j
     ordered = sorted(pairs.items())
@@ -220,20 +222,20 @@ def _by_bytes(tokenizer: Any, bytes_of: list[bytes | None]) -> dict[bytes, int]:
     return found
 
 
-def _control_pairs(student: Any, teacher: Any) -> list[tuple[int, int]]:
+def _control_pairs(student: Any, teacher: Any, template: str | None) -> list[tuple[int, int]]:
     pairs = [
-        (turn_end(student, chat_template(student)), turn_end(teacher, chat_template(teacher))),
+        (turn_end(student, chat_template(student, template)), turn_end(teacher, chat_template(teacher))),
         (student.eos_token_id, teacher.eos_token_id),
         (student.bos_token_id, teacher.bos_token_id),
     ]
     return [(i, j) for i, j in pairs if i is not None and j is not None]
 
 
-def audit(student: Any, teacher: Any) -> Audit:
-    """What `kdlab check` says of two tokenizers."""
-    matched = match(student, teacher)
+def audit(student: Any, teacher: Any, *, template: str | None = None) -> Audit:
+    """What `kdlab check` says of two tokenizers. `template` as in `match`."""
+    matched = match(student, teacher, template=template)
     return Audit(
-        student=_facts(student),
+        student=_facts(student, template),
         teacher=_facts(teacher),
         matched=len(matched),
         unmatched_student=_unmatched(student, set(matched.student_K.tolist())),
@@ -241,8 +243,8 @@ def audit(student: Any, teacher: Any) -> Audit:
     )
 
 
-def _facts(tokenizer: Any) -> Facts:
-    end = turn_end(tokenizer, chat_template(tokenizer))
+def _facts(tokenizer: Any, template: str | None = None) -> Facts:
+    end = turn_end(tokenizer, chat_template(tokenizer, template))
     return Facts(
         entries=len(tokenizer),
         spelling=spelling(tokenizer),

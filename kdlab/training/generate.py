@@ -87,7 +87,10 @@ def _how(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
     own, config = model.generation_config, model.config
     ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     ends = sorted({end for end in (*ends, tokenizer.eos_token_id) if end is not None})
-    pad = next((pad for pad in (tokenizer.pad_token_id, config.pad_token_id) if pad is not None), (ends or [0])[0])
+    # a model that shares but some ids with the tokenizer (`loss.vocab=shared`) may have no entry for its pad token
+    entries = model.get_input_embeddings().weight.shape[0]
+    pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, config.pad_token_id, *ends)
+    pad = next((pad for pad in pads if pad is not None and pad < entries), 0)
     how = GenerationConfig(max_new_tokens=max_new_tokens, pad_token_id=pad, eos_token_id=ends or None, use_cache=True)
     if is_seq2seq(model):
         for name in KEPT:
@@ -101,7 +104,7 @@ def _how(model: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:
 
 
 def _begin_in_language(how: GenerationConfig, model: Any, tokenizer: Any) -> None:
-    """mBART's texts begin with the language of its tokenizer (`dataset.target_language`); those of mBART-50 and NLLB
+    """mBART's texts begin with the language of its tokenizer (`tgt_lang`); those of mBART-50 and NLLB
     have it second."""
     language = getattr(tokenizer, "tgt_lang", None)
     spoken = None if language is None else tokenizer.convert_tokens_to_ids(language)
@@ -111,8 +114,8 @@ def _begin_in_language(how: GenerationConfig, model: Any, tokenizer: Any) -> Non
         how.decoder_start_token_id = spoken
     else:
         raise ValueError(
-            f"{type(model).__name__}: nothing says what its texts begin with; set dataset.target_language, or "
-            "decoder_start_token_id in the model's generation_config.json"
+            f"{type(model).__name__}: nothing says what its texts begin with; set tgt_lang in its "
+            "tokenizer_config.json, or decoder_start_token_id in its generation_config.json"
         )
 
 

@@ -101,13 +101,15 @@ class ModelPair:
         return self.split.project(hidden_NH)
 
 
-def pair_up(loss: Loss, student: Student, teacher: LiveTeacher | None) -> ModelPair:
-    """The two side by side, as the loss pairs their vocabularies. Raises ValueError where it cannot."""
+def pair_up(loss: Loss, student: Student, teacher: LiveTeacher | None, *, template: str | None = None) -> ModelPair:
+    """The two side by side, as the loss pairs their vocabularies. Raises ValueError where it cannot. `template` is the
+    chat template that the student is given in place of its own."""
     split = SplitModel(student.model)
     if teacher is None or loss.pairing == "strict":
         return ModelPair(split=split, teacher=teacher)
     if loss.pairing == "cross":
-        return ModelPair(split=split, teacher=teacher, matched=match(student.tokenizer, teacher.tokenizer))
+        matched = match(student.tokenizer, teacher.tokenizer, template=template)
+        return ModelPair(split=split, teacher=teacher, matched=matched)
     shared = shared_entries(
         student.tokenizer, teacher.tokenizer, entries=split.vocabulary, teacher_entries=teacher.split.vocabulary
     )

@@ -16,6 +16,7 @@ from kdlab.losses import ALL_LOSSES
 from kdlab.models.pair import check_pair
 from kdlab.models.student import build_student
 from kdlab.teachers.live import load_teacher
+from kdlab.text.templates import read_template
 from kdlab.training import answers, before, trainer
 from kdlab.training.callbacks.checkpoint import BEST, find_checkpoint, read_checkpoint
 from kdlab.training.callbacks.random_state import seed_all
@@ -111,7 +112,8 @@ class Session:
             pairing=config.loss.pairing,
         )
         student.model.to(self.device)
-        pair = pair_up(config.loss, student, teacher)
+        template = None if config.dataset.template is None else read_template(config.dataset.template)
+        pair = pair_up(config.loss, student, teacher, template=template)
         cross = teacher is not None and config.loss.pairing == "cross"
         data = build(config.dataset, _side(student), _side(teacher) if cross else None)
         self.say(str(data.verdict))
@@ -283,7 +285,8 @@ class Session:
 
 def _side(reader: Any) -> Side:
     """How a student or a teacher reads text."""
-    return Side(tokenizer=reader.tokenizer, seq2seq=bool(reader.model.config.is_encoder_decoder))
+    entries = int(reader.model.get_input_embeddings().weight.shape[0])
+    return Side(tokenizer=reader.tokenizer, seq2seq=bool(reader.model.config.is_encoder_decoder), entries=entries)
 
 
 def _loss_name(config: TrainConfig) -> str:

@@ -367,6 +367,17 @@ def test_encoder_decoders_with_two_tokenizers(config):
     assert "of its sources by" in str(data.verdict)
 
 
+def test_a_teacher_without_an_entry_for_its_pad_token_is_padded_by_another(config):
+    for entries, pad in ((None, PAD), (330, PAD), (PAD, EOS), (EOS, 0)):
+        data = build(config(chats(12)), STUDENT, Side(tokenizer=TEACHER.tokenizer, entries=entries))
+        padding = [
+            int(i)
+            for batch in heldout_batches(data.train, batch_size=4, pad_id=0)
+            for i in batch.teacher.input_ids_BT[batch.teacher.attention_mask_BT == 0]
+        ]
+        assert set(padding) == {pad}
+
+
 def test_packing_two_sides_is_refused(config):
     with pytest.raises(ValueError, match=r"^dataset.pack=true: teacher and student have tokenizers") as error:
         build(config(texts(12), pack=True), STUDENT, TEACHER)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
 
 from kdlab.models.tiny import byte_tokenizer
 from kdlab.text.encoding import Encoded, Encoder
@@ -216,6 +217,38 @@ def test_the_fingerprint_changes_with_what_changes_tokens_and_nothing_else():
     assert len({base, *(o.fingerprint() for o in others)}) == 7
 
 
+class Translating(PreTrainedTokenizerFast):
+    """Reads a source as it is and puts a language behind a target, as mBART's tokenizer does."""
+
+    language = "<s>"
+
+    def _switch_to_target_mode(self):
+        self.put_behind(f"$A <eos> {self.language}")
+
+    def _switch_to_input_mode(self):
+        self.put_behind("$A <eos>")
+
+    def put_behind(self, single):
+        named = [(token, self.convert_tokens_to_ids(token)) for token in ("<eos>", "<s>", "<e>")]
+        self.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=named)
+
+
+def test_the_language_of_a_target_is_kept_and_changes_the_fingerprint():
+    plain, fingerprints = tokenizer(None), set()
+    for language in ("<s>", "<e>"):
+        made = Translating(
+            tokenizer_object=plain.backend_tokenizer, eos_token="<eos>", bos_token="<s>", pad_token="<e>"
+        )
+        made.language = language
+        made.put_behind("$A <eos>")
+        encoder = Encoder(made, seq2seq=True)
+        encoded = encoder.encode([TURNS[:2]])[0]
+        assert made.decode(encoded.source) == "Hi<eos>"
+        assert made.decode(encoded.input_ids) == f"Yo<eos>{language}"
+        fingerprints.add(encoder.fingerprint())
+    assert len(fingerprints) == 2
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
     lambda text: text.strip() and "<" not in text
 )
@@ -256,6 +289,7 @@ def test_an_encoder_decoder_reads_plain_text_and_writes_the_answer_and_one_eos()
     assert pair(TURNS[:2]) == ("Hi<eos>", "[Yo<eos>]")
     assert pair(TURNS[:2], "$A") == ("Hi", "[Yo<eos>]")
     assert pair(TURNS[:2], "<bos> $A <eos>") == ("<bos>Hi<eos>", "[<bos>Yo<eos>]")  # BART learns its <s> too
+    assert pair(TURNS[:2], "$A <eos> <bos>") == ("Hi<eos><bos>", "[Yo<eos><bos>]")  # mBART's language stands last
     spelt_out = [TURNS[0], {"role": "assistant", "content": "Yo<eos>"}]
     assert pair(spelt_out) == ("Hi<eos>", "[Yo<eos>]")
 

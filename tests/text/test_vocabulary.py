@@ -138,6 +138,16 @@ def test_ends_of_turns_are_matched_first_and_no_id_twice():
     assert len(moved) == len(pairs)
 
 
+def test_the_students_template_may_be_given():
+    student, teacher = chatml(byte_level(300)), chatml(byte_level(500))
+    student.chat_template = None
+    for template, token in ((None, "<eos>"), (CHATML, "<e>")):
+        matched = match(student, teacher, template=template)
+        pairs = dict(zip(matched.student_K.tolist(), matched.teacher_K.tolist(), strict=True))
+        assert pairs[ids(student, token)[0]] == ids(teacher, "<e>")[0]
+    assert pairs[student.eos_token_id] == teacher.eos_token_id
+
+
 def test_the_audit_says_what_meets_and_what_does_not():
     student, teacher = byte_level(300), chatml(spaced())
     told = audit(student, teacher)

@@ -86,6 +86,15 @@ def test_what_ends_a_text_is_what_the_tokenizer_or_the_model_says():
     assert len(write(model, [[60, 70]])[0]) <= 1
 
 
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_a_pad_token_that_the_model_does_not_have_pads_no_prompt(kind):
+    """A teacher of `loss.vocab=shared` reads prompts of the student's tokenizer."""
+    model, other = tiny_model(kind, seed=3), byte_tokenizer()
+    other.add_special_tokens({"pad_token": "<|pad|>"})
+    assert other.pad_token_id == model.config.vocab_size
+    assert write_answers(model, other, PROMPTS, max_new_tokens=6, device=CPU) == write(model)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "bart"])
 def test_a_prompt_without_room_is_cut_and_that_is_said(kind, capsys):
     model, context = tiny_model(kind), 24
@@ -117,5 +126,5 @@ def test_a_cut_student_writes(kind):
 def test_a_text_that_begins_with_a_language_needs_one():
     model = tiny_model("bart")
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
-    with pytest.raises(ValueError, match=r"nothing says what its texts begin with; set dataset.target_language"):
+    with pytest.raises(ValueError, match=r"nothing says what its texts begin with; set tgt_lang"):
         write(model)
