@@ -175,12 +175,12 @@ def check_packages(config: TrainConfig) -> None:
     """Optional packages that the options need are installed; nothing is imported."""
     kinds = {"quantization": config.quantization.kind, "student.quantization": config.student.quantization}
     for option, kind in kinds.items():
-        path = config.teacher.path if option == "quantization" else config.student.path
-        if kind not in ("none", "gguf") and (path or "").startswith("tiny:"):
-            raise ValueError(f"{option}={kind}: {path} is made in memory and cannot be quantised: write {option}=none")
         problem = lacking(kind)
         if problem is not None and kind != "gguf":  # first of all it needs a GPU, and that is not known yet
             raise ValueError(f"{option}={kind}: {problem}")
+        path = config.teacher.path if option == "quantization" else config.student.path
+        if kind not in ("none", "gguf") and (path or "").startswith("tiny:"):
+            raise ValueError(f"{option}={kind}: {path} is made in memory and cannot be quantised: write {option}=none")
     needs: list[tuple[str, str, str]] = []
     if isinstance(config.optimizer, AdamW8bit):
         needs.append(("optimizer=adamw_8bit", "bitsandbytes", "quant"))
