@@ -170,6 +170,11 @@ def test_a_mistake_is_said_as_typed_with_the_remedy(
             ["teacher.path=tiny:bart", "dataset.streaming=true", "dataset.heldout=9"],
             ["dataset.streaming=true: teacher.path=tiny:bart", "streaming=false"],
         ),
+        (["dataset.max_target_length=16"], ["dataset.max_target_length=16: teacher.path=tiny:llama is a causal model"]),
+        (
+            ["teacher.path=tiny:t5", "loss=uld", "student=gpt2", "dataset.max_target_length=16"],
+            ["dataset.max_target_length=16: student.path=openai-community/gpt2", "dataset.max_length"],
+        ),
         (["teacher.path=tiny:t5", "student.dtype=float16"], ["student.dtype=float16", "T5", "bfloat16"]),
         (["teacher.path=tiny:t5", "trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "T5", "bf16-mixed"]),
         (["student=roberta_base"], ["student.path=FacebookAI/roberta-base", "encoder model"]),
@@ -200,6 +205,8 @@ def test_possible_pairs(composer: Composer) -> None:
         ["teacher=bart_large", "student=bart_base", "trainer.precision=16-mixed"],
         ["teacher=flan_t5_base", "student=gpt2", "loss=uld"],
         ["teacher.path=someone/summaries", "student=flan_t5_small"],
+        ["teacher.path=tiny:t5", "dataset.max_target_length=16"],
+        ["teacher.path=tiny:llama", "student=flan_t5_small", "loss=uld", "dataset.max_target_length=16"],
     ):
         load_with(composer, overrides)
 

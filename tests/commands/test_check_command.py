@@ -89,3 +89,23 @@ def test_flags_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.split() == ["--multirun", "--memory"]
     assert main(["completion", "query", "check", "experiment=sm"]) == 0
     assert "experiment=smoke" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("quantization=bnb8", "cannot be quantised"),
+        ("quantization=nf4", "cannot be quantised"),
+        ("dataset.max_target_length=16", "is a causal model"),
+    ],
+)
+def test_what_train_refuses_is_refused(
+    check: Recorder, override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if override.startswith("quantization"):
+        pytest.importorskip("bitsandbytes")
+    assert main(["check", "experiment=smoke", override]) == 2
+    error = capsys.readouterr().err
+    assert override in error
+    assert said in error
+    assert not check.calls

@@ -25,8 +25,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
 
 
-def run(folder: Path, die_at: int | None, done: object) -> None:
-    """The job of `SMOKE` in this process, killed just before its `die_at`-th lasting change.
+def run(folder: Path, options: list[str], die_at: int | None, done: object) -> None:
+    """The job of these `options` in this process, killed just before its `die_at`-th lasting change.
 
     Lasting changes are: a file or folder renamed into its place, a row of metrics.csv.
     """
@@ -53,22 +53,22 @@ def run(folder: Path, die_at: int | None, done: object) -> None:
             write(self, row)
 
         Path.replace, MetricsFile.write = counted_replace, counted_write
-    loaded = load("train", SMOKE)
+    loaded = load("train", options)
     train(loaded.config, output_dir=folder, resolved=loaded.resolved, overrides=list(loaded.overrides))
     done.value = changes[0]
 
 
 @pytest.fixture
 def start():
-    """`start(folder, die_at)` in a process of its own; its exit code and how many lasting changes it made."""
+    """`start(folder, die_at)`: the job in a process of its own; its exit code and how many lasting changes it made."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["kdlab.training.session", "kdlab.config", "transformers.models.llama.modeling_llama"]
     )
 
-    def go(folder: Path, die_at: int | None) -> tuple[int | None, int]:
+    def go(folder: Path, die_at: int | None, options: list[str] = SMOKE) -> tuple[int | None, int]:
         done = context.Value("i", 0)
-        process = context.Process(target=run, args=(folder, die_at, done))
+        process = context.Process(target=run, args=(folder, options, die_at, done))
         process.start()
         process.join(120)
         process.kill()
@@ -119,3 +119,50 @@ def test_the_command_line_continues_what_was_killed(start, tmp_path):
     (found,) = tmp_path.rglob("metrics.csv")
     start(tmp_path / "whole", None)
     assert rows(found.parent) == rows(tmp_path / "whole")
+
+
+def texts(folder: Path) -> Path:
+    """Rows of source and target, of unequal lengths."""
+    path = folder / "rows.jsonl"
+    pairs = [{"source": f"{'word ' * (i % 7 + 1)}number {i}", "target": f"{i} " * (i % 4 + 1)} for i in range(40)]
+    path.write_text("\n".join(json.dumps(pair) for pair in pairs))
+    return path
+
+
+def spelling(folder: Path) -> Path:
+    """A tokenizer unlike the tiny models' one, in a folder of its own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<end>"])
+    core.train_from_iterator([texts(folder).read_text()], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<end>").save_pretrained(folder / "bpe")
+    return folder / "bpe"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["seq2seq", "two_tokenizers", "inner"])
+def test_every_kind_of_run_goes_on_where_it_was_killed(kind, start, tmp_path):
+    options = ["experiment=smoke", "trainer.max_steps=8", "trainer.checkpoint.every_steps=2", "benchmark.samples=0"]
+    if kind == "inner":
+        options += ["inner=all", "inner.hidden.project=true", "inner.hidden.anneal.to=0", "benchmark.tokens=2000"]
+    else:
+        options += [f"dataset.path={texts(tmp_path)}", "dataset.heldout=8"]
+    if kind == "seq2seq":
+        options += ["teacher.path=tiny:t5", "loss.temperature_anneal.to=2"]
+    if kind == "two_tokenizers":
+        options += ["student=scratch", f"student.tokenizer={spelling(tmp_path)}", "loss=uld_hybrid"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, changes = start(whole, 10**9, options)
+    assert code == 0
+    for share in (0.5, 0.8):
+        assert start(killed, int(share * changes), options)[0] in (-signal.SIGKILL, 0)
+    assert start(killed, None, options)[0] == 0
+    assert json.loads((killed / "run.json").read_text())["resumed"] >= 1
+    assert rows(killed) == rows(whole)
+    for file in ["model/model.safetensors", *(["projections.safetensors"] if kind == "inner" else [])]:
+        assert (killed / file).read_bytes() == (whole / file).read_bytes()

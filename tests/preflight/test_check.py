@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,3 +161,27 @@ def test_what_the_processor_emulates(look: Look, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("kdlab.models.dtype.native_bfloat16", lambda device: False)
     found = look("trainer.precision=bf16-mixed", "teacher.dtype=bfloat16")
     assert {line.remedy for line in found.lines("warning")} == {"trainer.precision=32", "teacher.dtype=auto"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["inner=hidden", "inner.hidden.map=[[0,5]]"], "inner.hidden.map=[[0, 5]]: the teacher's layers are 0 to "),
+        (["inner=relation", "inner.relation.map={model.norm: model.norm}"], "inner.relation.map: the student has no"),
+    ],
+)
+def test_inner_layers_that_are_not_there(look: Look, overrides: list[str], said: str) -> None:
+    found = look(*overrides)
+    assert found.status == 1
+    [line] = found.lines("failure")
+    assert line.text.startswith(said)
+    assert look("inner=all").status == 0
+
+
+def test_answers_to_text_that_asks_nothing(look: Look, tmp_path: Path) -> None:
+    (tmp_path / "plain.jsonl").write_text("".join(json.dumps({"text": f"line {i} of many"}) + "\n" for i in range(12)))
+    found = look("benchmark=answers", f"dataset.path={tmp_path / 'plain.jsonl'}", "dataset.format=text")
+    assert found.status == 1
+    [line] = found.lines("failure")
+    assert line.text.startswith("benchmark.generation: no held-out example has a prompt and an answer")
+    assert look("benchmark=answers").status == 0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from kdlab.models.tiny import tiny_model
+from kdlab.models.loading import load_language_model
+from kdlab.models.quantization import QuantizationConfig
+from kdlab.models.size import measure
+from kdlab.models.student import LoraConfig, StudentConfig, build_student
+from kdlab.models.tiny import save_tiny, tiny_model
 from kdlab.preflight.weights import gradient_bytes, packable, state_bytes, weight_bytes
 from kdlab.training.optimizers import SGD, Adafactor, AdamW, AdamW8bit, OptimizerConfig, build_optimizer
 
@@ -58,7 +63,24 @@ def test_packed_weights_by_hand() -> None:
     assert entries == 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128)
     assert weight_bytes(model, "bnb8") == (whole - 4 * entries + entries + 4 * rows, True)
     nf4, exact = weight_bytes(model, "nf4")
-    assert not exact
-    assert nf4 == pytest.approx(whole - 4 * entries + entries * (1 / 2 + 1 / 64 + 4 / (64 * 256)), rel=0.01)
+    assert exact
+    tables = len(matrices) * 4 * (16 + 256)
+    assert nf4 == pytest.approx(whole - 4 * entries + entries * (1 / 2 + 1 / 64 + 4 / (64 * 256)) + tables, rel=0.01)
     assert weight_bytes(model, "something", disk_bytes=77) == (77, False)
     assert weight_bytes(model, "torchao_int8")[0] < whole / 2
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(r=4)], ids=["whole", "lora"])
+@pytest.mark.parametrize("packed", ["nf4", "bnb8"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])
+def test_packed_weights_are_those_of_the_model_that_is_built(
+    kind: str, packed: str, lora: LoraConfig | None, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    path = str(save_tiny(kind, tmp_path / "base", seed=5))
+    plain = build_student(StudentConfig(path=path, lora=lora), None, None, seed=0).model
+    if lora is None:
+        built = load_language_model(path, dtype="float32", quantization=QuantizationConfig(kind=packed))
+    else:
+        built = build_student(StudentConfig(path=path, quantization=packed, lora=lora), None, None, seed=0).model
+    assert weight_bytes(plain, packed) == (measure(built).bytes, True)

@@ -23,7 +23,7 @@ from kdlab.models.tiny import byte_tokenizer, tiny_config, tiny_model
 from kdlab.rows import IGNORE
 from kdlab.teachers.live import LiveTeacher
 from kdlab.training.device import quiet_libraries
-from kdlab.training.module import Distiller
+from kdlab.training.module import Distiller, inner_layers
 from kdlab.training.optimizers import SGD, AdamW
 from kdlab.training.pair import ModelPair
 
@@ -81,7 +81,7 @@ def one_step(job, step, *, kind="llama", inner=None, **options):
         **{"clip": 0.0} | options,
     )
     pair = ModelPair(split=SplitModel(student), teacher=LiveTeacher(teacher, byte_tokenizer(), description="tiny"))
-    module = Recorder(config, pair, total_steps=1)
+    module = Recorder(config, pair, inner=inner_layers(config, pair), total_steps=1)
     projections = [weight.detach().clone().requires_grad_() for weight in module.inner.parameters()]
     with quiet_libraries():
         trainer = Trainer(
@@ -206,7 +206,8 @@ def test_mixed_precision_stays_near_float32(job):
     for narrow in (False, True):
         student, teacher = tiny_model("llama", seed=2, hidden=32), tiny_model("llama", seed=1)
         pair = ModelPair(split=SplitModel(student), teacher=LiveTeacher(teacher, byte_tokenizer(), description="t"))
-        module = Distiller(job(inner=everything()), pair, total_steps=1)
+        config = job(inner=everything())
+        module = Distiller(config, pair, inner=inner_layers(config, pair), total_steps=1)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow), module.inner.listening():
             pair.rows(batch())
             loss, _ = module.inner.loss(batch(), progress=0.0, count=1.0)
@@ -264,6 +265,16 @@ def test_a_run_without_projections_writes_none(job, start, tmp_path):
     record = start(job(inner=InnerConfig(hidden=HiddenTerm()), max_steps=2), tmp_path)
     assert "projections" not in record["files"]
     assert not (tmp_path / "projections.safetensors").exists()
+
+
+def test_a_layer_that_is_not_there_is_refused_before_the_data_is_built(job, start, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("the data was built")
+
+    monkeypatch.setattr("kdlab.training.session.build", never)
+    inner = InnerConfig(hidden=HiddenTerm(map=[[0, 5]]))
+    with pytest.raises(ValueError, match=r"inner\.hidden\.map=\[\[0, 5\]\]: the teacher's layers are 0 to 1"):
+        start(job(inner=inner), tmp_path)
 
 
 @pytest.mark.parametrize(
