@@ -115,7 +115,7 @@ def test_interpolations_resolve(composer: Composer) -> None:
         ("+loss.temperature=2", ["+loss.temperature=2", "without +"]),
         ("student.lora.rank=3", ["student.lora.rank=3", "r, target_modules"]),
         ("student.lora={rank:3}", ["student.lora={rank:3}", "unknown option rank"]),
-        ("student.lora=4", ["student.lora=4", "student.lora.<option>="]),
+        ("student.lora=4", ["student.lora=4", "write student.lora.r=4"]),
         ("trainer.max_steps.x=1", ["trainer.max_steps.x=1", "not a group"]),
         ("loss=hard,forward_kl", ["loss=hard,forward_kl", "-m"]),
         ("seed=${nope}", ["seed=${nope}", "nothing is called nope"]),

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import kdlab.config.folder  # noqa: F401  registers the resolver that conf/train.yaml uses
 from kdlab.config.mistakes import ConfigError
 from kdlab.config.options import POLYMORPHIC, Section, conf_dir
-from kdlab.config.schema import register
+from kdlab.config.schema import composed_from, register
 
 
 class Composer:
@@ -52,9 +52,10 @@ class Composer:
         if key not in self._kinds:
             base = self.compose(choices)
             kinds = {group: next(iter(table.values())) for group, table in POLYMORPHIC.items()}
-            for group in kinds:
+            for group, table in POLYMORPHIC.items():
                 if group in base and not OmegaConf.is_missing(base, group):
-                    kinds[group] = OmegaConf.get_type(base, group) or kinds[group]
+                    held = OmegaConf.get_type(base, group)
+                    kinds[group] = (held and composed_from(held, table)) or kinds[group]
             self._kinds[key] = kinds
         return self._kinds[key]
 

@@ -19,7 +19,7 @@ from kdlab.config.mistakes import ConfigError, listing
 from kdlab.config.options import POLYMORPHIC, ROOTS, hints
 from kdlab.config.overrides import parse, with_plus
 from kdlab.config.rules import check_rules
-from kdlab.config.schema import composing, strict
+from kdlab.config.schema import composed_from, strict
 from kdlab.training.recipe import TrainConfig
 
 
@@ -123,7 +123,7 @@ def kinds_of(verb: str, config: DictConfig) -> dict[str, type[Any]]:
         if group not in hints(ROOTS[verb]):
             continue
         held = None if OmegaConf.is_missing(config, group) else OmegaConf.get_type(config, group)
-        kind = next((section for section in table.values() if composing(section) is held), None)
+        kind = None if held is None else composed_from(held, table)
         if kind is None:
             raise ConfigError(f"{group} is not chosen: write {group}=<option>\nThe options: {listing(table)}")
         kinds[group] = kind

@@ -147,7 +147,12 @@ def wrong_value(key: str, value: Any, hint: Any) -> str:
     unknown = [name for name in value if name not in hints(section)] if isinstance(value, dict) else []
     if unknown:
         return f"unknown option {unknown[0]}\n{suggestion(unknown[0], hints(section), what=f'The options of {key}')}"
-    return f"write {key}.<option>=<value>\nThe options of {key}: {listing(hints(section))}"
+    name, first = next(iter(hints(section).items()))
+    fits = not isinstance(value, bool) and isinstance(
+        value, (int, float) if bare(first)[0] is float else bare(first)[0]
+    )
+    told = f"{name}={value}" if fits else "<option>=<value>"
+    return f"is a group; write {key}.{told}\nThe options of {key}: {listing(hints(section))}"
 
 
 def words(hint: Any) -> str:

@@ -26,6 +26,7 @@ def check_rules(config: TrainConfig) -> None:
     check_teacher(config)
     check_student(config)
     check_kinds(config)
+    check_target(config)
     check_dataset(config)
     check_monitors(config)
     check_inner(config)
@@ -79,9 +80,7 @@ def check_student(config: TrainConfig) -> None:
 
 def check_kinds(config: TrainConfig) -> None:
     """Student and teacher are of one kind, as far as names tell, and an encoder-decoder gets what it can work with."""
-    teacher = config.teacher.path if config.teacher.source != "none" else None
-    sides = [(f"teacher.path={teacher}", kind_of(teacher))] if teacher else []
-    sides += [(named, kind) for named, kind in [_student_kind(config)] if named]
+    sides = [*_teacher_kind(config), *_student_kind(config)]
     if len({kind for _, kind in sides if kind}) > 1 and config.loss.pairing != "cross":
         (their_name, theirs), (name, kind) = sides
         raise ValueError(
@@ -112,15 +111,35 @@ def check_kinds(config: TrainConfig) -> None:
 _KIND = {"causal": "a causal model", "encoder-decoder": "an encoder-decoder model"}
 
 
-def _student_kind(config: TrainConfig) -> tuple[str, str]:
-    """What names the student, as the user typed it, and its kind; both empty where it is made of the teacher."""
+def check_target(config: TrainConfig) -> None:
+    """Only an encoder-decoder has a target with a length of its own. The student is of the teacher's kind, unless a
+    cross-tokenizer loss joins two kinds."""
+    asked = config.dataset.max_target_length
+    of_student, of_teacher = _student_kind(config), _teacher_kind(config)
+    alone = bool(of_student) and config.loss.pairing == "cross"
+    for name, kind in of_student if alone else [*of_teacher, *of_student]:
+        if asked is not None and kind == "causal":
+            raise ValueError(
+                f"dataset.max_target_length={asked}: {name} is a causal model, and only an encoder-decoder has a "
+                "target apart from the source: write dataset.max_length, and dataset.max_target_length=null"
+            )
+
+
+def _teacher_kind(config: TrainConfig) -> list[tuple[str, str]]:
+    """What names the teacher, as the user typed it, and its kind; nothing where there is none."""
+    path = config.teacher.path if config.teacher.source != "none" else None
+    return [(f"teacher.path={path}", kind_of(path))] if path else []
+
+
+def _student_kind(config: TrainConfig) -> list[tuple[str, str]]:
+    """What names the student, as the user typed it, and its kind; nothing where it is made of the teacher."""
     student = config.student
     if student.path:
-        return f"student.path={student.path}", kind_of(student.path)
+        return [(f"student.path={student.path}", kind_of(student.path))]
     if student.architecture:
         family = student.architecture["model_type"]
-        return f"student.architecture.model_type={family}", kind_of_family(str(family))
-    return "", ""
+        return [(f"student.architecture.model_type={family}", kind_of_family(str(family)))]
+    return []
 
 
 def _student_is_t5(config: TrainConfig) -> bool:

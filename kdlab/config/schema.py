@@ -34,6 +34,11 @@ _composing: dict[Section, Section] = {}
 """One composing class for each section, so that a composed node tells its section."""
 
 
+def composed_from(made: Section, table: dict[str, Section]) -> Section | None:
+    """The section of `table` that a composed node's type was made from."""
+    return next((section for section in table.values() if composing(section) is made), None)
+
+
 def composing_root(root: Section) -> Section:
     """The root of a verb, its groups unset until an option is chosen: not every group has a valid default.
 

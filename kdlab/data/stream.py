@@ -157,7 +157,9 @@ def open_stream(config: DatasetConfig, readers: Readers, source: Source, heldout
         max_target_length=config.max_target_length,
         teacher=theirs,
     )
-    reading, form, _ = understand(source, readers.student, format_name=config.format, num_samples=config.num_samples)
+    reading, form, _ = understand(
+        source, readers.student, format_name=config.format, wording=readers.wording, num_samples=config.num_samples
+    )
     verdict = Verdict(
         reading=reading,
         heldout_reading=tokens.reading,

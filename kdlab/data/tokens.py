@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -21,7 +22,7 @@ from kdlab.data.token_file import Tokens, read_tokens, write_tokens
 from kdlab.data.verdict import Reading
 from kdlab.models.places import cache_folder
 from kdlab.text.encoding import Encoded, Encoder
-from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, Wording, detect, matching
+from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, Wording, detect, languages, matching
 
 if TYPE_CHECKING:
     from kdlab.data.dataset import DatasetConfig
@@ -55,7 +56,7 @@ def tokenised(
     if found is not None:
         found.reading.source = source.name  # the same rows may lie under another name today
         return found, True
-    reading, form, rows = understand(source, encoder, format_name=format_name, num_samples=num_samples)
+    reading, form, rows = understand(source, encoder, format_name=format_name, wording=wording, num_samples=num_samples)
     try:
         encoded = _encode(documents(rows, form, wording, reading), encoder, reading, typed=source.typed)
         write_tokens(folder, encoded, reading, vocabulary=encoder.vocabulary, closing=closing(encoder))
@@ -106,7 +107,7 @@ def closing(encoder: Encoder) -> int:
 
 
 def understand(
-    source: Source, encoder: Encoder, *, format_name: str, num_samples: int | None
+    source: Source, encoder: Encoder, *, format_name: str, wording: Wording, num_samples: int | None
 ) -> tuple[Reading, Format, Iterator[Row]]:
     """The format of a source by its first rows, and all its rows. Raises ValueError where there are none, or they are
     plain text and the encoder's model reads a source and writes a target."""
@@ -115,7 +116,7 @@ def understand(
     if not first:
         raise ValueError(f"{source.typed}: is empty")
     columns = list(dict.fromkeys(column for row in first for column in row))
-    form = detect(columns, forced=format_name)
+    form = detect(columns, forced=format_name, typed=source.typed)
     if encoder.seq2seq and form is FORMATS["text"]:
         pairs = ", ".join(str(pair) for pair in FORMATS.values() if pair is not form)
         raise ValueError(
@@ -128,6 +129,7 @@ def understand(
         columns=columns,
         unused=[column for column in columns if column not in form.reads()],
         also=_also(columns, form) if format_name == "auto" else [],
+        directions=_directions(first, wording) if form is FORMATS["translation"] else [],
     )
     return reading, form, chain(first, rows)
 
@@ -135,6 +137,15 @@ def understand(
 def _also(columns: list[str], form: Format) -> list[str]:
     """Other formats that fit and would read a column this one does not."""
     return [name for name in matching(columns) if FORMATS[name].reads() & set(columns) - form.reads()]
+
+
+def _directions(rows: list[Row], wording: Wording) -> list[str]:
+    """`en -> de`, and whatever other directions these rows are read in."""
+    found: dict[str, None] = {}
+    for row in rows:
+        with suppress(SkipRow):  # counted where the row is read
+            found[" -> ".join(languages(row, wording))] = None
+    return list(found)
 
 
 def documents(

@@ -11,13 +11,15 @@ ONE_SIDED = "that only the teacher's side skips"
 
 @dataclass(kw_only=True)
 class Reading:
-    """One source, read. `unused` are columns the format does not read; `also` are formats that would fit too."""
+    """One source, read. `unused` are columns the format does not read; `also` are formats that would fit too.
+    `directions` are those in which translations are read, by the first rows: `en -> de`."""
 
     source: str
     format: str
     columns: list[str]
     unused: list[str] = field(default_factory=list)
     also: list[str] = field(default_factory=list)
+    directions: list[str] = field(default_factory=list)
     rows: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     documents: int = 0
@@ -31,7 +33,8 @@ class Reading:
         self.skipped_rows.append((row, reason))
 
     def __str__(self) -> str:
-        said = f"{self.source}: format {self.format} (columns {', '.join(self.columns)}"
+        direction = f" {' and '.join(self.directions)}" if self.directions else ""
+        said = f"{self.source}: format {self.format}{direction} (columns {', '.join(self.columns)}"
         said += f"; not used: {', '.join(self.unused)})" if self.unused else ")"
         if self.also:
             said += f"; would also fit {', '.join(self.also)} (dataset.format=...)"

@@ -45,10 +45,7 @@ class InnerLayers(nn.Module):
         self.config = config
         self._student, self._teacher = _Side(student, "student"), _Side(teacher, "teacher")
         ours, theirs = self._student.model, self._teacher.model
-        self.pairs: dict[str, list[LayerPair]] = {
-            name: layer_pairs(term.map, ours, theirs, option=f"inner.{name}", layers_only=name != "hidden")
-            for name, term in config.terms().items()
-        }
+        self.pairs = layer_maps(config, ours, theirs)
         for name, pairs in self.pairs.items():
             for pair in pairs:
                 self._student.want(name, pair.student)
@@ -182,6 +179,14 @@ class InnerLayers(nn.Module):
                     f"such as {', '.join(map(str, fitting[-3:]))} do on both sides"
                 )
         return term.heads
+
+
+def layer_maps(config: InnerConfig, student: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, list[LayerPair]]:
+    """Which layers meet, for each term by its name. Raises as `layer_pairs` does."""
+    return {
+        name: layer_pairs(term.map, student, teacher, option=f"inner.{name}", layers_only=name != "hidden")
+        for name, term in config.terms().items()
+    }
 
 
 class _Side:

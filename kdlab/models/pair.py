@@ -104,7 +104,7 @@ def refuse_pair(
         )
     if pairing != "strict":
         return
-    if not _same(tokenizer, teacher_tokenizer):
+    if not same_tokens(tokenizer, teacher_tokenizer):
         mine, theirs = _strings(tokenizer, entries), _strings(teacher_tokenizer, teacher_entries)
         agree = mine.keys() & theirs.keys() and not _different(mine, theirs)
         raise ValueError(
@@ -153,7 +153,7 @@ def bare_entries(
 ) -> int:
     """How many entries a student made from nothing predicts: as many as the teacher where they share a tokenizer (a
     padded head too), else what its own tokenizer has."""
-    if teacher_tokenizer is not None and _same(tokenizer, teacher_tokenizer):
+    if teacher_tokenizer is not None and same_tokens(tokenizer, teacher_tokenizer):
         return teacher_entries
     return size(tokenizer)
 
@@ -161,7 +161,7 @@ def bare_entries(
 def refuse_foreign_tokenizer(tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError where a student cut from the teacher would read with another tokenizer: its embeddings are the
     teacher's."""
-    if not _same(tokenizer, teacher_tokenizer):
+    if not same_tokens(tokenizer, teacher_tokenizer):
         raise ValueError(
             "student.tokenizer: a student cut from the teacher has the teacher's embeddings and reads with its "
             "tokenizer; leave student.tokenizer out, or give student.path"
@@ -173,7 +173,8 @@ def size(tokenizer: PreTrainedTokenizerBase) -> int:
     return 1 + max(int(i) for i in tokenizer.get_vocab().values())
 
 
-def _same(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+def same_tokens(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers have the same entries under the same ids."""
     return tokenizer is other or bool(tokenizer.get_vocab() == other.get_vocab())
 
 

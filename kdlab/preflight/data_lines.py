@@ -22,6 +22,7 @@ SPANS = 24
 
 def build_data(section: Section, config: TrainConfig, models: Sketches) -> tuple[Workload, dict[str, Any]]:
     """The steps and the numbers of the section. Raises as `data.dataset.build` does."""
+    from kdlab.training.answers import questions
     from kdlab.training.data import DistillData
 
     student, teacher = models.student, models.teacher
@@ -37,6 +38,11 @@ def build_data(section: Section, config: TrainConfig, models: Sketches) -> tuple
         section.say(
             "warning", f"{train.cut_tokens:,} tokens, more than a tenth, are cut away", "raise dataset.max_length"
         )
+    if config.benchmark.generation is not None:
+        try:
+            questions(data.heldout, tokenizer, examples=1)
+        except ValueError as error:
+            section.say("failure", str(error))
     ends = say_ends(section, models, work, chat=data.verdict.format != PLAIN)
     first = work.batches[0]
     for name, shown in pieces(first, tokenizer).items():

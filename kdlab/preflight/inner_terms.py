@@ -1,4 +1,5 @@
-"""What the terms over inner layers hold: hidden states and attention maps of the layers that meet, and projections."""
+"""The terms over inner layers: whether the layers they name are there, and what they hold: hidden states and attention
+maps of the layers that meet, and projections."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdlab.losses.inner import AttentionTerm, HiddenTerm, InnerTerm, RelationTerm
+from kdlab.models.inner import layer_maps
+from kdlab.models.self_attention import self_attention
+from kdlab.preflight.live import inner
 
 if TYPE_CHECKING:
     from kdlab.losses.inner import InnerConfig
@@ -47,6 +51,20 @@ def inner_bytes(config: InnerConfig, models: Sketches, shape: Shape) -> InnerByt
             heads = term.heads or teacher.heads
             activations += 4 * k * len(term.kinds) * 4 * square * heads
     return InnerBytes(weights=weights, activations=activations)
+
+
+def refuse_layers(config: InnerConfig, models: Sketches) -> None:
+    """Raise ValueError, naming the option, for layers that a model does not have, or whose attention is not
+    understood."""
+    if models.teacher is None:
+        return
+    student, teacher = inner(models.student.model), inner(models.teacher.model)
+    for name, found in layer_maps(config, student, teacher).items():
+        if name == "hidden":
+            continue
+        for pair in found:
+            self_attention(student, pair.student, option=f"inner.{name}")
+            self_attention(teacher, pair.teacher, option=f"inner.{name}")
 
 
 def pairs(term: InnerTerm, layers: int) -> int:

@@ -8,6 +8,7 @@ import torch
 
 from kdlab.models import dtype as dtypes
 from kdlab.preflight.findings import Section, count
+from kdlab.preflight.inner_terms import refuse_layers
 from kdlab.preflight.live import inner
 from kdlab.preflight.sketch import Sketch, Sketches
 
@@ -65,6 +66,10 @@ def say_limits(section: Section, config: TrainConfig, models: Sketches, device: 
         section.say(
             "warning", "trainer.precision=16-mixed: Lightning takes bf16-mixed instead on a CPU", "trainer.precision=32"
         )
+    try:
+        refuse_layers(config.inner, models)
+    except ValueError as error:
+        section.say("failure", str(error))
     for whose, side in (("teacher", models.teacher), ("student", models.student)):
         if side is not None:
             _positions(section, whose, side, config)

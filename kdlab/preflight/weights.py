@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from kdlab.models.size import measure
+from kdlab.preflight.live import inner
 from kdlab.training.optimizers import SGD, Adafactor, AdamW, AdamW8bit, OptimizerConfig
 
 if TYPE_CHECKING:
@@ -15,18 +16,20 @@ if TYPE_CHECKING:
 
 NF4_BLOCK, NF4_SECOND_BLOCK = 64, 256
 """Weights that share a maximum, and maxima that share one in turn (QLoRA; Dettmers et al., 2023)."""
+NF4_TABLES = 4 * (16 + 256)
+"""Bytes of what the 4 bits of a weight and the 8 of a maximum stand for, kept with every matrix."""
 BNB8_BLOCK, BNB8_LEAST = 256, 4096
 """bitsandbytes keeps the 8-bit state of tensors of so many entries on, with one maximum a block."""
 MATRICES = ("Linear", "Conv1D")
 
 
 def weight_bytes(model: Any, kind: str, *, disk_bytes: int | None = None) -> tuple[int, bool]:
-    """Bytes of a frozen model held as `kind` says (`Sketch.packed`), and whether that is exact. Heads, embeddings and
-    norms stay as they are.
+    """Bytes of a frozen model held as `kind` says (`Sketch.packed`), and whether that is exact. What `packable`
+    leaves out stays as it is.
 
     bnb8 and torchao_int8: 1 byte a weight and a scale a row (4 bytes, or 2); nf4: 1/2 byte, 1/64 for the blocks' maxima
-    and 4/(64 * 256) for theirs. Any other kind: the size of its
-    files, else 9/16 byte a weight: 4 bits, and 16 for 32 of them.
+    and 4/(64 * 256) for theirs, and two tables a matrix. Any other kind: the size of its files, else 9/16 byte a
+    weight: 4 bits, and 16 for 32 of them.
     """
     whole = measure(model).bytes
     if kind == "none":
@@ -45,13 +48,23 @@ def weight_bytes(model: Any, kind: str, *, disk_bytes: int | None = None) -> tup
             if disk_bytes
             else (whole - plain + sum(m.weight.numel() for m in matrices) * 9 // 16, False)
         )
-    return whole - plain + packed, kind != "nf4"
+    return whole - plain + packed, True
 
 
 def packable(model: Any) -> list[Any]:
-    """The matrices that a quantisation packs: all but the head."""
+    """The matrices that a quantisation packs: all but the head, what transformers keeps wide (T5's `wo`), and adapters.
+    An adapted matrix is there once, though peft's wrapper of it is also called Linear and shows its weight."""
     head = model.get_output_embeddings()
-    return [m for m in model.modules() if type(m).__name__ in MATRICES and m is not head]
+    wide = tuple(getattr(inner(model), "_keep_in_fp32_modules", None) or ())
+    return [
+        module
+        for name, module in model.named_modules()
+        if type(module).__name__ in MATRICES
+        and module is not head
+        and not hasattr(module, "base_layer")
+        and ".lora_" not in name
+        and not name.removesuffix(".base_layer").endswith(wide)
+    ]
 
 
 def rows_of(module: nn.Module) -> int:
@@ -62,7 +75,7 @@ def rows_of(module: nn.Module) -> int:
 
 def _nf4(entries: int) -> int:
     blocks = -(-entries // NF4_BLOCK)
-    return -(-entries // 2) + blocks + 4 * -(-blocks // NF4_SECOND_BLOCK)
+    return -(-entries // 2) + blocks + 4 * -(-blocks // NF4_SECOND_BLOCK) + NF4_TABLES
 
 
 def gradient_bytes(trainable: Iterable[Parameter]) -> int:

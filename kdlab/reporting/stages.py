@@ -28,8 +28,8 @@ class Metric(NamedTuple):
         """What "before", "after" or "teacher" measured; the teacher's distance to itself is 0."""
         found = run.number("metrics", who, *self.key.split("."))
         measured = run.value("metrics", "teacher") is not None
-        # A teacher with a tokenizer of its own was never compared token by token.
-        if who == "teacher" and found is None and measured and self.key in _TO_ITSELF and not own_tokens(run):
+        # A teacher that was measured apart was never compared token by token.
+        if who == "teacher" and found is None and measured and self.key in _TO_ITSELF and not measured_apart(run):
             return _TO_ITSELF[self.key]
         return found
 
@@ -75,6 +75,7 @@ def measured(runs: Sequence[Run], *, minor: bool = True) -> list[Metric]:
 _STUDENT = ("before", "after")
 
 
-def own_tokens(run: Run) -> bool:
-    """Whether the teacher has a tokenizer of its own, so that numbers per token do not compare with the student's."""
+def measured_apart(run: Run) -> bool:
+    """Whether each model was measured over tokens of its own, as a cross-tokenizer loss pairs them (even two that share
+    a tokenizer), so that the teacher's numbers per token do not compare with the student's."""
     return any(run.number("metrics", who, "bits_per_byte") is not None for who in _STUDENT)

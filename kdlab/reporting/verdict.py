@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from kdlab.reporting.numbers import number, percent
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import METRICS, Metric, own_tokens
+from kdlab.reporting.stages import METRICS, Metric, Show, measured_apart
 
 MARGIN = 0.01
-"""A change of less than 1 % is no change worth a word."""
+"""A change of less than 1 % is told as such, and is neither gain nor loss."""
+JUDGED = ("kl", "perplexity", "bits_per_byte")
+"""What decides: all of these that a run has, and no other, so that the headline fits the numbers told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,9 @@ def kl_gap_closed(run: Run) -> float | None:
 def nll_gap_closed(run: Run) -> float | None:
     """The share of the gap to the teacher that is gone, in nats per token (the log of the perplexity).
 
-    None where the teacher has other tokens.
+    None where the two were measured apart.
     """
-    if own_tokens(run):
+    if measured_apart(run):
         return None
     return gap_closed(*(run.number("metrics", who, "nll") for who in ("before", "after", "teacher")))
 
@@ -68,7 +70,7 @@ def answer(run: Run) -> Answer:
         if run.failed:
             return Answer(tone="bad", headline="The run failed", sentence=run.text("error") or "It left no reason.")
         return Answer(tone="open", headline="No verdict yet", sentence=f"The run is {run.state}.")
-    changes = [_change(run, metric) for metric in ("kl", "nll")]
+    changes = [_change(run, metric) for metric in JUDGED]
     known = [change for change in changes if change is not None]
     if not known:
         sentence = "The run wrote no held-out numbers from before and after training, so nothing can be said."
@@ -101,8 +103,35 @@ def _change(run: Run, metric: str) -> float | None:
     return (after - before) / max(abs(before), 1e-12)
 
 
-def _verb(before: float, after: float) -> str:
-    return "fell" if after < before else "rose" if after > before else "stayed"
+def _moved(before: float, after: float, show: Show) -> str:
+    """What became of a number, by how it is shown: "fell from 10 to 2", "stayed at 1.66"."""
+    was, is_now = show(before), show(after)
+    if _plain(was) == _plain(is_now):
+        return f"stayed at {is_now}"
+    verb = "fell" if after < before else "rose" if after > before else "went"
+    return f"{verb} from {was} to {is_now}"
+
+
+def _plain(shown: str) -> str:
+    """A whole number is shown without decimals: 10 is 10.0."""
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def _three(value: float | None) -> str:
+    return number(value, digits=3)
+
+
+def _little(run: Run, metric: str) -> list[str]:
+    """The note on a change that is shown, and counts for nothing."""
+    change = _change(run, metric)
+    before, after = (run.number("metrics", who, metric) for who in ("before", "after"))
+    if change is None or before is None or after is None or not abs(change) < MARGIN:
+        return []
+    return [] if _moved(before, after, _three).startswith("stayed") else [f"by less than {number(100 * MARGIN)} %"]
+
+
+def _noted(notes: list[str]) -> str:
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _kl(run: Run) -> str:
@@ -110,11 +139,10 @@ def _kl(run: Run) -> str:
     if before is None or after is None:
         return ""
     share = kl_gap_closed(run)
-    closed = f" ({percent(share)} of the gap closed)" if share is not None and share > 0 else ""
-    return (
-        f"KL to the teacher {_verb(before, after)} from {number(before, digits=3)} to {number(after, digits=3)} "
-        f"nats per token{closed}"
-    )
+    notes = _little(run, "kl")
+    if not notes and share is not None and share >= MARGIN:
+        notes = [f"{percent(share)} of the gap closed"]
+    return f"KL to the teacher {_moved(before, after, _three)} nats per token{_noted(notes)}"
 
 
 def _perplexity(run: Run) -> str:
@@ -122,15 +150,16 @@ def _perplexity(run: Run) -> str:
     if before is None or after is None:
         return ""
     teacher, share = run.number("metrics", "teacher", "perplexity"), nll_gap_closed(run)
-    if own_tokens(run):
+    if measured_apart(run):
         teacher = None
-    notes = [f"teacher {number(teacher, digits=3)}"] if teacher is not None else []
+    change, notes = _change(run, "perplexity"), _little(run, "perplexity")
+    little = change is not None and abs(change) < MARGIN
+    notes += [f"teacher {_three(teacher)}"] if teacher is not None else []
     if teacher is not None and after < teacher:
         notes.append("the student is now below its teacher")
-    elif share is not None and share > 0:
+    elif share is not None and share > 0 and not little:
         notes.append(f"{percent(share)} of the gap in nats closed")
-    told = f" ({', '.join(notes)})" if notes else ""
-    return f"perplexity {_verb(before, after)} from {number(before, digits=3)} to {number(after, digits=3)}{told}"
+    return f"perplexity {_moved(before, after, _three)}{_noted(notes)}"
 
 
 def _agreement(run: Run) -> str:
@@ -144,8 +173,8 @@ def _bits(run: Run) -> str:
     before, after, teacher = (run.number("metrics", who, "bits_per_byte") for who in ("before", "after", "teacher"))
     if before is None or after is None:
         return ""
-    told = f" (teacher {number(teacher, digits=3)})" if teacher is not None else ""
-    return f"bits per byte {_verb(before, after)} from {number(before, digits=3)} to {number(after, digits=3)}{told}"
+    notes = _little(run, "bits_per_byte") + ([f"teacher {_three(teacher)}"] if teacher is not None else [])
+    return f"bits per byte {_moved(before, after, _three)}{_noted(notes)}"
 
 
 def _scores(run: Run) -> list[str]:
@@ -156,8 +185,7 @@ def _scores(run: Run) -> list[str]:
         if metric.minor or not metric.key.startswith("generation.") or before is None or after is None:
             continue
         told = f" (teacher {metric.show(teacher)})" if teacher is not None else ""
-        change = f"{_verb(before, after)} from {metric.show(before)} to {metric.show(after)}{told}"
-        parts.append(f"{metric.short} of its answers {change}")
+        parts.append(f"{metric.short} of its answers {_moved(before, after, metric.show)}{told}")
     return parts
 
 
@@ -165,10 +193,13 @@ def notes(run: Run) -> list[str]:
     """What to know beside the numbers, one sentence each."""
     found = []
     aligned = run.number("metrics", "after", "aligned") or run.number("metrics", "before", "aligned")
-    if own_tokens(run):
-        found.append(
-            "Teacher and student have tokenizers of their own: bits per byte compare, numbers per token do not."
-        )
+    if measured_apart(run):
+        if run.value("models", "student", "teachers_tokenizer") is False:
+            found.append(
+                "Teacher and student have tokenizers of their own: bits per byte compare, numbers per token do not."
+            )
+        else:
+            found.append("Bits per byte compare models whatever their tokenizers.")
         if aligned is not None:
             found.append(f"{percent(aligned)} of the student's rows lie in spans that both models read alike.")
     cut = [run.number("metrics", "after", f"{who}_cut_mass") for who in ("teacher", "student")]

@@ -6,6 +6,7 @@ tried from top to bottom; the first entry whose columns are all there wins.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ ROLES = {
 """Role names as datasets write them, and as chat templates read them."""
 
 SYSTEM = ("system", "system_prompt")
+SHOWN = 60
+"""Characters of the columns that a message shows."""
 TASKS = {
     "qa": "Question: {input}\nAnswer:",
     "question_answering": "Question: {input}\nAnswer:",
@@ -90,22 +93,45 @@ class Format:
         return "+".join([first + extra, *rest])
 
 
-def detect(columns: Iterable[str], *, forced: str = "auto") -> Format:
+def detect(columns: Iterable[str], *, forced: str = "auto", typed: str = "dataset.path") -> Format:
     """The format of rows with these columns; `forced` names one instead (`dataset.format`).
 
-    Raises ValueError with the columns seen and the formats known where none fits.
+    Raises ValueError where none fits, naming `typed` (the option that gave the rows), the columns seen, and what may
+    have been meant.
     """
     seen = sorted(columns)
     if forced != "auto":
         chosen = FORMATS[forced]
         if not chosen.matches(seen):
-            raise ValueError(f"dataset.format={forced}: needs columns {chosen}; the rows have {', '.join(seen)}")
+            raise ValueError(f"dataset.format={forced}: needs columns {chosen}; the rows have {_cut(seen)}")
         return chosen
     for candidate in FORMATS.values():
         if candidate.matches(seen):
             return candidate
-    known = ", ".join(f"{name} ({f})" for name, f in FORMATS.items())
-    raise ValueError(f"dataset.format=auto: no known format has the columns {', '.join(seen)}; known: {known}")
+    meant = _meant(seen)
+    remedy = f"did you mean {' and '.join(meant)}?" if meant else "rename them, such as prompt and completion, or text"
+    raise ValueError(f"{typed}: no known format has the columns {_cut(seen)}; {remedy}")
+
+
+def _meant(seen: list[str]) -> list[str]:
+    """The known columns that, in place of those they look like, make the rows fit a format; none where none do."""
+    known = sorted(set().union(*(form.reads() for form in FORMATS.values())))
+    near = {c: difflib.get_close_matches(c.lower().strip(), known, n=1, cutoff=0.7) for c in seen if c not in known}
+    renamed = {column: found[0] for column, found in near.items() if found}
+    for form in FORMATS.values():
+        if form.matches([renamed.get(column, column) for column in seen]):
+            return [new for new in renamed.values() if any(new in group for group in form.needs)]
+    return []
+
+
+def _cut(columns: list[str]) -> str:
+    """Column names, in at most some 60 characters and a count of the rest."""
+    shown: list[str] = []
+    for column in columns:
+        if shown and len(", ".join([*shown, column])) > SHOWN:
+            return f"{', '.join(shown)} and {len(columns) - len(shown)} more"
+        shown.append(column)
+    return ", ".join(shown)
 
 
 def matching(columns: Iterable[str]) -> list[str]:
@@ -199,6 +225,14 @@ def _all_text(values: list[Any], name: str) -> list[str]:
 
 
 def _translation(row: Row, wording: Wording) -> Messages:
+    source, target = languages(row, wording)
+    sides = row["translation"]
+    prompt = wording.instruct(f"Translate from {source} to {target}:\n", _field(sides, source))
+    return _exchange(row, prompt, _field(sides, target))
+
+
+def languages(row: Row, wording: Wording) -> tuple[str, str]:
+    """From which language into which a `translation` row is read."""
     sides = row.get("translation")
     if not isinstance(sides, dict):
         raise SkipRow("translation is not a pair of languages")
@@ -213,8 +247,7 @@ def _translation(row: Row, wording: Wording) -> Messages:
         if len(spoken) < 2:
             raise SkipRow("translation has fewer than two languages")
         source, target = spoken
-    prompt = wording.instruct(f"Translate from {source} to {target}:\n", _field(sides, source))
-    return _exchange(row, prompt, _field(sides, target))
+    return source, target
 
 
 def _text(row: Row, wording: Wording) -> str:

@@ -155,9 +155,15 @@ def describe_device(device: torch.device) -> dict[str, Any]:
 
 
 def describe(teacher: LiveTeacher | None, student: Student) -> dict[str, Any]:
-    """Both models: where from, how many parameters and bytes. The size of the student on disk is known at the end."""
+    """Both models: where from, how many parameters and bytes. The size of the student on disk is known at the end.
+
+    `teachers_tokenizer`: whether the student reads with the teacher's (None: there is no teacher).
+    """
+    from kdlab.models.pair import same_tokens
+
     of_student = _describe(student.model, student.description, None)
     of_student["tokenizer"] = f"{len(student.tokenizer)} tokens"
+    of_student["teachers_tokenizer"] = same_tokens(student.tokenizer, teacher.tokenizer) if teacher else None
     return {
         "teacher": _describe(teacher.model, teacher.description, teacher.disk_bytes) if teacher is not None else None,
         "student": of_student,

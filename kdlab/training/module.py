@@ -82,14 +82,25 @@ class _Sums:
             self.inner.setdefault(name, []).append(value)
 
 
+def inner_layers(config: TrainConfig, pair: ModelPair) -> InnerLayers | None:
+    """What listens to the inner layers of `pair`; None where no term asks. Raises as `InnerLayers` does."""
+    if not config.inner.terms():
+        return None
+    assert pair.teacher is not None
+    return InnerLayers(config.inner, pair.split, pair.teacher.split, seed=config.seed)
+
+
 class Distiller(LightningModule):  # type: ignore[misc]
     """Trains the student of `pair` to match its teacher (None: the labels alone) over `total_steps` optimiser steps.
 
-    The teacher is no submodule: it is never moved, counted, synchronised or saved with the student. `inner` holds the
-    projections between inner layers: they train and resume with the student, and are not part of it.
+    The teacher is no submodule: it is never moved, counted, synchronised or saved with the student. `inner` (as
+    `inner_layers` makes it) holds the projections between inner layers: they train and resume with the student, and
+    are not part of it.
     """
 
-    def __init__(self, config: TrainConfig, pair: ModelPair, *, total_steps: int) -> None:
+    def __init__(
+        self, config: TrainConfig, pair: ModelPair, *, inner: InnerLayers | None = None, total_steps: int
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds the trainable weights only; `on_load_checkpoint` checks them
@@ -97,10 +108,8 @@ class Distiller(LightningModule):  # type: ignore[misc]
         self.total_steps = total_steps
         self.student = student = pair.split.model
         self.__dict__["pair"] = pair
-        self.inner = None
-        if config.inner.terms():
-            assert pair.teacher is not None
-            self.inner = InnerLayers(config.inner, pair.split, pair.teacher.split, seed=config.seed)
+        assert (inner is not None) == bool(config.inner.terms()), "`inner` is what the config asks for"
+        self.inner = inner
         self.guard = Guard()
         self.progress = Progress()
         self.result = StepResult()

@@ -26,7 +26,7 @@ from kdlab.training.durable import disk_is_full
 from kdlab.training.evaluation import continuations, forward_speed
 from kdlab.training.manifest import Manifest, describe, describe_device, peak_memory
 from kdlab.training.metrics_file import MetricsFile
-from kdlab.training.module import Distiller
+from kdlab.training.module import Distiller, inner_layers
 from kdlab.training.options import binding, refuse_changes
 from kdlab.training.pair import ModelPair, pair_up
 from kdlab.training.ranks import rank
@@ -35,6 +35,7 @@ from kdlab.training.stopping import NotFinite, RunFailed
 from kdlab.training.summary import heldout_line, stream_line
 
 if TYPE_CHECKING:
+    from kdlab.models.inner import InnerLayers
     from kdlab.training.recipe import TrainConfig
 
 
@@ -43,6 +44,7 @@ class Loaded:
     """What a run works on."""
 
     pair: ModelPair
+    inner: InnerLayers | None
     tokenizer: Any
     data: DistillData
     steps_per_epoch: int
@@ -114,6 +116,7 @@ class Session:
         student.model.to(self.device)
         template = None if config.dataset.template is None else read_template(config.dataset.template)
         pair = pair_up(config.loss, student, teacher, template=template)
+        inner = inner_layers(config, pair)  # before the data: a layer that is not there is refused at once
         cross = teacher is not None and config.loss.pairing == "cross"
         data = build(config.dataset, _side(student), _side(teacher) if cross else None)
         self.say(str(data.verdict))
@@ -135,6 +138,7 @@ class Session:
         self.write()
         return Loaded(
             pair=pair,
+            inner=inner,
             tokenizer=student.tokenizer,
             data=module,
             steps_per_epoch=steps_per_epoch,
@@ -166,7 +170,7 @@ class Session:
     def fit(self, loaded: Loaded, measured: before.Before | None) -> tuple[Distiller, trainer.Callbacks]:
         """Train to the last step, unless the checkpoint is of that step already."""
         config = self.config
-        module = Distiller(config, loaded.pair, total_steps=loaded.total_steps)
+        module = Distiller(config, loaded.pair, inner=loaded.inner, total_steps=loaded.total_steps)
         step = self.found[1]["kdlab"]["step"] if self.found else -1
         file = MetricsFile(self.output_dir / "metrics.csv", step=step) if self.rank == 0 else None
         try:

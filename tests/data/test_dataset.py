@@ -270,3 +270,26 @@ def test_ids_of_a_large_vocabulary_survive(config):
     tokenizer.chat_template = None
     data = build(config(template=None), Side(tokenizer=tokenizer))
     assert data.train.file.ids_T.dtype == np.int32
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_translation_says_its_direction(config, tmp_path, streaming):
+    rows = tmp_path / "pairs.jsonl"
+    pairs = [{"translation": {"en": f"One {i}", "de": f"Eins {i}"}} for i in range(20)]
+    rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    given = {"path": str(rows), "streaming": streaming, "heldout": 2}
+    for languages, direction in (({}, "en -> de"), ({"source_language": "de", "target_language": "en"}, "de -> en")):
+        data = build(config(**given, **languages), Side(tokenizer=byte_tokenizer()))
+        assert f"format translation {direction} (columns translation)" in str(data.verdict)
+        assert data.verdict.as_dict()["reading"]["directions"] == [direction]
+        assert (
+            build(config(**given, **languages), Side(tokenizer=byte_tokenizer())).verdict.reading
+            == data.verdict.reading
+        )
+
+
+def test_a_misspelt_column_names_the_dataset_and_the_column_meant(config, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"source": "a", "traget": "b"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^dataset.path=.*rows.jsonl: .* source, traget; did you mean target\?$"):
+        build(config(path=str(rows)), Side(tokenizer=byte_tokenizer()))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from kdlab.reporting.runs import read
-from kdlab.reporting.verdict import answer, gap_closed, kl_gap_closed, nll_gap_closed
+from kdlab.reporting.verdict import answer, gap_closed, kl_gap_closed, nll_gap_closed, notes
 
 
 def told(write_run, **changes):
@@ -34,8 +34,54 @@ def test_a_loss_a_mixture_and_a_standstill(write_run) -> None:
     assert "gap closed" not in run.sentence
     run = answer(read(write_run("mixed", {"metrics.after.kl": 11.0}) / "run.json"))
     assert (run.tone, run.headline) == ("mixed", "A mixed result")
-    run = answer(read(write_run("same", {"metrics.after.kl": 9.99, "metrics.after.nll": 12.49}) / "run.json"))
+    same = {"metrics.after.kl": 9.99, "metrics.after.nll": 12.499, "metrics.after.perplexity": math.exp(12.499)}
+    run = answer(read(write_run("same", same) / "run.json"))
     assert (run.tone, run.headline) == ("bad", "Nothing was gained")
+    assert "fell from 10 to 9.99 nats per token (by less than 1 %)" in run.sentence
+    assert "gap" not in run.sentence
+
+
+def apart(before: float, after: float, *, bits: tuple[float, float]) -> dict:
+    """The numbers of a cross-tokenizer run, whose perplexity went from `before` to `after`."""
+    stages = (("before", before, bits[0]), ("after", after, bits[1]))
+    found = {
+        f"metrics.{who}": {"rows": 9, "nll": math.log(value), "perplexity": value, "bits_per_byte": each}
+        for who, value, each in stages
+    }
+    return found | {"metrics.teacher": {"nll": 2.0, "perplexity": 7.4, "bits_per_byte": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "headline", "told_so"),
+    [
+        (
+            apart(358, 351, bits=(1.664, 1.657)),
+            "The student gained",
+            "perplexity fell from 358 to 351; bits per byte stayed at 1.66 (teacher 0.900)",
+        ),
+        (apart(259.1, 259.2, bits=(1.60, 1.60)), "Nothing was gained", "perplexity stayed at 259; bits"),
+        (apart(358, 356, bits=(1.66, 1.65)), "Nothing was gained", "fell from 358 to 356 (by less than 1 %); bits"),
+        (apart(10.0, 10.001, bits=(1.6, 1.6)), "Nothing was gained", "perplexity stayed at 10.0; bits"),
+        (apart(300, 200, bits=(1.6, 1.7)), "A mixed result", "bits per byte rose from 1.60 to 1.70"),
+    ],
+)
+def test_the_headline_fits_the_numbers_as_they_are_shown(write_run, numbers, headline: str, told_so: str) -> None:
+    found = answer(read(write_run(changes=numbers) / "run.json"))
+    assert found.headline == headline
+    assert told_so in found.sentence
+
+
+def test_a_score_that_stayed_is_said_once(write_run) -> None:
+    scores = {f"metrics.{who}.generation": {"examples": 2, "rougeL": 0.0} for who in ("before", "after")}
+    found = answer(read(write_run(changes=scores) / "run.json"))
+    assert "ROUGE-L of its answers stayed at 0.0." in found.sentence
+
+
+@pytest.mark.parametrize(("same", "own"), [(False, True), (True, False), (None, False)])
+def test_tokenizers_of_their_own_are_told_only_where_the_run_says_so(write_run, cross, same, own: bool) -> None:
+    said = notes(read(write_run(changes=cross | {"models.student.teachers_tokenizer": same}) / "run.json"))
+    assert any("tokenizers of their own" in note for note in said) == own
+    assert any(note.startswith("Bits per byte compare") for note in said) != own
 
 
 def test_a_student_that_broke_is_no_gain(write_run) -> None:

@@ -87,11 +87,21 @@ def test_every_format_has_a_row_here():
     assert {name for name, _, _ in ROWS} == set(FORMATS)
 
 
-def test_no_match_says_what_was_seen_and_what_is_known():
-    with pytest.raises(ValueError, match=r"columns label, sentence; known: messages .*text") as error:
-        detect(["sentence", "label"])
-    assert all(name in str(error.value) for name in FORMATS)
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize(
+    ("columns", "remedy"),
+    [
+        (["source", "traget"], "columns source, traget; did you mean target?"),
+        (["id", "promt", "completoin"], "columns completoin, id, promt; did you mean completion and prompt?"),
+        (["Text", "label"], "columns Text, label; did you mean text?"),
+        (["sentence", "label"], "columns label, sentence; rename them, such as prompt and completion, or text"),
+        ([f"column_{i}" for i in range(50)], "column_11, column_12 and 45 more; rename them"),
+    ],
+)
+def test_no_match_says_what_was_seen_and_what_may_be_meant(columns, remedy):
+    with pytest.raises(ValueError, match=r"^dataset.path=rows.jsonl: no known format has the columns") as error:
+        detect(columns, typed="dataset.path=rows.jsonl")
+    assert remedy in str(error.value)
+    assert len(str(error.value)) < 200
 
 
 def test_a_format_can_be_forced_but_needs_its_columns():

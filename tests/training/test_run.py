@@ -43,6 +43,7 @@ def test_what_a_run_leaves_behind(job, start, tmp_path, capsys):
     assert record["models"]["teacher"]["parameters"] > record["models"]["student"]["parameters"]
     assert record["models"]["student"]["disk_bytes"] == (tmp_path / "model" / "model.safetensors").stat().st_size
     assert record["compression_ratio"] > 1
+    assert record["models"]["student"]["teachers_tokenizer"] is True
     assert record["peak_memory_bytes"]["host"] > 1e8
     assert record["seconds"]["total"] >= record["seconds"]["train"] > 0
     assert record["metrics"]["after"]["kl"] < record["metrics"]["before"]["kl"]
