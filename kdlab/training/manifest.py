@@ -35,7 +35,10 @@ KNOWN = (
     "samples",
 )
 """What a run that continues knows already from the process before."""
-PACKAGES = ("kdlab", "torch", "transformers", "datasets", "peft", "lightning", "bitsandbytes", "torchao", "numpy")
+PACKAGES = (
+    *("kdlab", "torch", "transformers", "datasets", "peft", "lightning", "bitsandbytes", "torchao", "numpy"),
+    *("rouge-score", "sacrebleu"),
+)
 
 
 class Manifest:

@@ -1,0 +1,1 @@
+kdlab train -m experiment=cross_tokenizer loss=span_kl,uld_hybrid,optimal_transport,uld && kdlab train experiment=cross_tokenizer loss=span_kl loss.hard_weight=1 && kdlab report multirun/cross_tokenizer
