@@ -20,8 +20,6 @@ from kdlab.losses.tile import Plan, has_closed_form, tile
 
 Tile = Callable[..., Any]
 
-KEPT = 16
-"""Compiled tiles that are kept at most: an annealed temperature or weight asks for another at every step."""
 _compiled: dict[tuple[Any, ...], Tile] = {}
 _failed: set[str] = set()
 
@@ -46,8 +44,6 @@ def tile_for(loss: RowLoss, plan: Plan, device: torch.device) -> tuple[Tile, boo
         return eager, False
     key = (type(loss), repr(loss), plan, device.type)
     if key not in _compiled:
-        if len(_compiled) == KEPT:
-            _compiled.clear()
         if has_closed_form(loss):
             fast: Tile = torch.compile(eager, dynamic=True)
         else:  # autograd inside a tile does not compile; the formula does

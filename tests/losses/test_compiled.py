@@ -11,7 +11,6 @@ from loss_cases import all_close, close, every_loss, make, projected_case
 from torch._dynamo.exc import TorchDynamoException
 
 from kdlab.losses import compiled
-from kdlab.losses.anneal import Anneal
 
 
 def test_no_compiler_is_said_once_and_costs_nothing_but_speed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,14 +70,3 @@ def test_compiled_is_eager() -> None:
 @every_loss
 def test_every_loss_compiled_is_eager(name: str) -> None:
     compiled_equals_eager(name, 0.0)
-
-
-def test_an_annealed_loss_keeps_few_compiled_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "missing_compiler", lambda device_type: None)
-    monkeypatch.setattr(compiled, "_compiled", {})
-    monkeypatch.setattr(compiled, "_failed", set())
-    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
-    case, loss = projected_case(), make("forward_kl", compile=True, temperature_anneal=Anneal(to=3.0))
-    for step in range(40):
-        case.run(loss.at(step / 39))
-    assert 0 < len(compiled._compiled) <= compiled.KEPT

@@ -139,10 +139,10 @@ def test_every_kind_says_what_it_lacks(monkeypatch):
     ("options", "message"),
     [
         ({"path": "x"}, "student.quantization=nf4: packed weights do not train; add adapters with student.lora.r=8"),
-        ({"from_teacher": CutConfig(), "lora": LoraConfig()}, "student.from_teacher is none; .* give student.path"),
+        ({"from_teacher": CutConfig(), "lora": LoraConfig()}, "student.from_teacher is not one; .* give student.path"),
         (
             {"architecture": {"model_type": "llama"}, "lora": LoraConfig()},
-            "student.architecture is none; .* student.path",
+            "student.architecture is not one; .* student.path",
         ),
         (
             {"path": "x", "lora": LoraConfig(), "quantization": "gptq"},
