@@ -6,6 +6,7 @@ import copy
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -182,15 +183,35 @@ def _describe(model: Any, source: str, disk_bytes: int | None) -> dict[str, Any]
     }
 
 
-def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """Bytes this process held at most: resident on the host, allocated by torch on a GPU."""
-    import resource
-
+def forget_peak(device: torch.device) -> None:
+    """Measure the peak from here on: the jobs of a sweep share a process, and each has a peak of its own."""
     import torch
 
-    unit = 1 if platform.system() == "Darwin" else 1024
+    with suppress(OSError):  # no Linux: the peak stays that of the whole process
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> dict[str, int | None]:
+    """Bytes this process held at most since `forget_peak`: resident on the host, allocated by torch on a GPU."""
+    import torch
+
     on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "device": on_device}
+    return {"host": _resident_peak(), "device": on_device}
+
+
+def _resident_peak() -> int:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _processor() -> str:

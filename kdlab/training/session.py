@@ -24,7 +24,7 @@ from kdlab.training.data import DistillData
 from kdlab.training.device import choose_device, quiet_libraries
 from kdlab.training.durable import disk_is_full
 from kdlab.training.evaluation import continuations, forward_speed
-from kdlab.training.manifest import Manifest, describe, describe_device, peak_memory
+from kdlab.training.manifest import Manifest, describe, describe_device, forget_peak, peak_memory
 from kdlab.training.metrics_file import MetricsFile
 from kdlab.training.module import Distiller, inner_layers
 from kdlab.training.options import binding, refuse_changes
@@ -76,6 +76,7 @@ class Session:
         if config.trainer.threads is not None:
             torch.set_num_threads(config.trainer.threads)
         self.device = choose_device(config.trainer)
+        forget_peak(self.device)
         self.options = binding(self.resolved)
         self.found = find_checkpoint(self.output_dir / "checkpoints", options=self.options)
         if self.found is not None:
