@@ -11,13 +11,11 @@ and data whether they do; exit status 1 and the remedy where the run would fail,
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlab.commands.failures import complain
+from kdlab.commands.failures import answered
 from kdlab.commands.flags import CheckFlags, check_flags
 from kdlab.config import ConfigError
 
@@ -26,24 +24,17 @@ GIB = 2**30
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 it would run, 1 it would fail, 2 mistyped, 130 interrupted."""
-    try:
-        flags = check_flags(argv)
-        if flags.help:
-            from kdlab.commands.train_help import help_text
+    return answered(lambda: _main(argv), interrupted="interrupted")
 
-            print(help_text(flags.config_dir, verb="check"))
-            return 0
-        return run(flags)
-    except ConfigError as error:
-        if os.environ.get("KDLAB_DEBUG"):
-            return complain(error, status=2)
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    except Exception as error:  # the last door: whatever happened is said in one line
-        return complain(error)
+
+def _main(argv: Sequence[str]) -> int:
+    flags = check_flags(argv)
+    if flags.help:
+        from kdlab.commands.train_help import help_text
+
+        print(help_text(flags.config_dir, verb="check"))
+        return 0
+    return run(flags)
 
 
 def run(flags: CheckFlags) -> int:

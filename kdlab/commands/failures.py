@@ -5,9 +5,29 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
+from kdlab.config import ConfigError
+
 PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def answered(work: Callable[[], int], *, interrupted: str) -> int:
+    """The exit status of a command's `work`: its own, 2 where the options were mistyped, 130 where it was interrupted
+    (which `interrupted` is said of), 1 where it failed."""
+    try:
+        return work()
+    except ConfigError as error:
+        if os.environ.get("KDLAB_DEBUG"):
+            return complain(error, status=2)
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return 130
+    except Exception as error:  # the last door: whatever happened is said in one line
+        return complain(error)
 
 
 def complain(error: BaseException, *, folder: Path | None = None, status: int = 1) -> int:

@@ -9,35 +9,26 @@ Everything is checked before anything is loaded: of a sweep, every job before th
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 
-from kdlab.commands.failures import complain
+from kdlab.commands.failures import answered
 from kdlab.commands.flags import train_flags
-from kdlab.config import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 done, 1 failed, 2 mistyped, 130 interrupted."""
-    try:
-        flags = train_flags(argv)
-        if flags.help:
-            from kdlab.commands.train_help import help_text
+    again = shlex.join(["kdlab", "train", *argv])
+    return answered(lambda: _main(argv), interrupted=f"interrupted; the same command continues: {again}")
 
-            print(help_text(flags.config_dir))
-            return 0
-        from kdlab.commands.train_jobs import start
 
-        return start(flags)
-    except ConfigError as error:
-        if os.environ.get("KDLAB_DEBUG"):
-            return complain(error, status=2)
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command continues: {shlex.join(['kdlab', 'train', *argv])}", file=sys.stderr)
-        return 130
-    except Exception as error:  # the last door: whatever happened is said in one line
-        return complain(error)
+def _main(argv: Sequence[str]) -> int:
+    flags = train_flags(argv)
+    if flags.help:
+        from kdlab.commands.train_help import help_text
+
+        print(help_text(flags.config_dir))
+        return 0
+    from kdlab.commands.train_jobs import start
+
+    return start(flags)

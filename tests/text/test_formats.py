@@ -102,6 +102,7 @@ def test_no_match_says_what_was_seen_and_what_may_be_meant(columns, remedy):
         detect(columns, typed="dataset.path=rows.jsonl")
     assert remedy in str(error.value)
     assert len(str(error.value)) < 200
+    assert "\n" not in str(error.value)
 
 
 def test_a_format_can_be_forced_but_needs_its_columns():
