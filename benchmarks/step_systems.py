@@ -21,7 +21,8 @@ def load(dtype: str) -> tuple[Any, Any, list[Any]]:
     from kdlab.data.collate import padded
     from kdlab.data.dataset import DatasetConfig, build
     from kdlab.models.student import CutConfig, StudentConfig, build_student
-    from kdlab.teachers.live import TeacherConfig, load_teacher
+    from kdlab.teachers.live import load_teacher
+    from kdlab.teachers.options import TeacherConfig
 
     teacher = load_teacher(TeacherConfig(path=TEACHER, dtype=dtype), device="cpu")
     config = StudentConfig(from_teacher=CutConfig(layers=LAYERS))

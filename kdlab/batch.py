@@ -28,7 +28,8 @@ class Batch:
     encoder's `[B, S]` and whose `labels_BT` are the decoder's `[B, T]` (its inputs are made from them).
 
     Where the teacher has a tokenizer of its own, `teacher` is the same examples as that tokenizer reads them, and
-    `starts_BT`, `ends_BT` tell where in the bytes of the text each token of `labels_BT` lies (-1: nowhere).
+    `starts_BT`, `ends_BT` tell where in the bytes of the text each token of `labels_BT` lies (-1: nowhere). Where only
+    its prompt is its own, `teacher` has the same labels, in the same order, at other positions.
     """
 
     input_ids_BT: Tensor

@@ -12,6 +12,9 @@ from kdlab import __version__
 
 VERBS = {
     "train": "teach a student: distil it from a teacher, or fine-tune it with teacher=none",
+    "cache": "keep what a teacher says on disk; `kdlab cache verify PATH` looks for damage",
+    "generate": "let a model write answers to a dataset's questions",
+    "evaluate": "let a model answer questions, and judge its answers",
     "check": "before a long run: would it fit and work?",
     "report": "make a page and a table of one run or many",
     "completion": 'print a shell completion script: eval "$(kdlab completion bash)"',

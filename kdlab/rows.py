@@ -4,7 +4,7 @@ A row is one prediction: a class decision, or one supervised token. Shift, mask 
 once; every loss and every metric sees `Rows` and nothing else.
 
 Shape letters: B batch, T time, N rows of the student, M rows of a teacher with another tokenizer, V vocabulary or
-classes, H hidden.
+classes, H hidden, K entries kept of a row.
 """
 
 from __future__ import annotations
@@ -64,8 +64,48 @@ class Projected:
         return Dense(logits_NV=logits_NV)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TopK:
+    """A teacher's K most likely entries of each row, and how much probability the others hold together.
+
+    `logp_NK` are log-probabilities at `temperature`, falling along K; `rest_N` is the log of the mass of all other
+    entries, log(1 - Σ exp logp), -inf where there are none. No id comes twice in a row. `logp_label_N` is the
+    log-probability of the row's label, for metrics (None: not known).
+    """
+
+    ids_NK: Tensor
+    logp_NK: Tensor
+    rest_N: Tensor
+    vocabulary: int
+    temperature: float = 1.0
+    logp_label_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ids_NK.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """An unbiased estimate of a teacher's probabilities: weights >= 0 of a few entries of each row, summing to 1.
+
+    E[weight of v] = p(v) at `temperature`, over the draws; entries that are not named weigh 0, and those that fill up
+    K do too (an id may then come twice). `entropy_N` is the exact entropy of p in nats and `logp_label_N` the
+    log-probability of the row's label (None: not known); with it the mean of Σ w (-log q) - H(p) is KL(p ‖ q).
+    """
+
+    ids_NK: Tensor
+    weight_NK: Tensor
+    vocabulary: int
+    temperature: float = 1.0
+    entropy_N: Tensor | None = None
+    logp_label_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ids_NK.shape[0]
+
+
 Side = Dense | Projected
-Signal = Dense | Projected
+Signal = Dense | Projected | TopK | Sampled
 """What a teacher answers with."""
 
 
@@ -76,7 +116,7 @@ class Rows:
     student: Side
     teacher: Signal | None
     labels_N: Tensor
-    teacher_rest: Signal | None = None
+    teacher_rest: Side | None = None
     student_rest: Side | None = None
     """What `cut` took off either side: entries that the other does not have. Metrics say how much mass they hold."""
 
@@ -106,7 +146,7 @@ class PairRows:
     """
 
     student: Side
-    teacher: Signal
+    teacher: Side
     labels_N: Tensor
     teacher_labels_M: Tensor
     student_span_N: Tensor
@@ -121,12 +161,27 @@ class PairRows:
         return len(self.labels_N)
 
 
-def cut(side: Side, entries: int) -> tuple[Side, Side | None]:
-    """The first `entries` of a side's vocabulary, and the rest of it (None where there is none). Views, with graph."""
+def cut(side: Signal, entries: int) -> tuple[Side, Side | None]:
+    """The first `entries` of a side's vocabulary, and the rest of it (None where there is none). Views, with graph.
+
+    Raises ValueError for a signal of some entries only: what the others hold cannot be told apart.
+    """
     assert 0 < entries <= side.vocabulary
+    side = whole(side, "loss.vocab=shared")
     if entries == side.vocabulary:
         return side, None
     return _part(side, slice(0, entries)), _part(side, slice(entries, None))
+
+
+def whole(signal: Signal, option: str) -> Side:
+    """The signal, where it tells of every entry. Raises ValueError, naming the `option` that needs that, where it tells
+    of some only."""
+    if isinstance(signal, Dense | Projected):
+        return signal
+    raise ValueError(
+        f"{option}: needs the teacher's whole distribution, and this teacher tells of some tokens only; use a cache of "
+        "codec=hidden or codec=dense, or a live teacher"
+    )
 
 
 def _part(side: Side, entries: slice) -> Side:

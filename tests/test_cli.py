@@ -36,7 +36,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["trian"], "did you mean train?"),
         (["raport", "x"], "did you mean report?"),
-        (["qqq"], "the verbs are train, check, report"),
+        (["qqq"], f"the verbs are {', '.join(VERBS)}"),
         (["experiment=smoke", "seed=1"], "kdlab train experiment=smoke seed=1"),
         (["-m", "experiment=smoke"], "kdlab train -m experiment=smoke"),
     ],
@@ -58,7 +58,8 @@ def test_every_verb_has_a_module_and_help(capsys: pytest.CaptureFixture[str]) ->
 def test_help_imports_neither_torch_nor_hydra() -> None:
     code = (
         "import sys; from kdlab.cli import main\n"
-        "for words in (['--help'], ['--version'], ['train', '--help'], ['report', '--help']): assert main(words) == 0\n"
+        "for words in (['-h'], ['--version'], ['train', '-h'], ['evaluate', '-h'], ['report', '-h']):\n"
+        "    assert main(words) == 0\n"
         "print([m for m in ('torch', 'transformers', 'lightning', 'hydra', 'omegaconf') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -70,6 +71,19 @@ def test_help_of_train_shows_groups_options_and_defaults(capsys: pytest.CaptureF
     out = capsys.readouterr().out
     for shown in ("smollm2_135m*", "reverse_kl", "quickstart", "loss.temperature=1.0", "trainer.batch_size=8", "-m,"):
         assert shown in out
+
+
+def test_help_of_evaluate_shows_its_own_options_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--help"]) == 0
+    out = capsys.readouterr().out
+    for shown in ("--manual FILE", "greedy*", "rules=boxed_last", "writing.draws=0", "model.path=null"):
+        assert shown in out
+    assert "optimizer" not in out
+    assert "keep=" not in out
+    assert main(["generate", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "keep=all" in out
+    assert "--manual" not in out
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from kdlab.config.options import conf_dir, group_files
 from kdlab.losses import ALL_LOSSES
 from kdlab.losses.cross.base import CrossLoss
 from kdlab.models.student import StudentConfig
-from kdlab.teachers.live import TeacherConfig
+from kdlab.teachers.codecs import CODECS
+from kdlab.teachers.options import TeacherConfig
 from kdlab.training.optimizers import OPTIMIZERS
 
 CONF = conf_dir()
@@ -25,10 +26,13 @@ GROUPS = {group: options for group, options in group_files(CONF).items() if grou
 NO_WRITER = re.compile(r"bert")
 TWO_STACKS = re.compile(r"t5|bart")
 OWN = {"none", "tiny", "pretrained", "cut", "cut_ends", "cut_to_one", "scratch", "scratch_t5", "scratch_bart"}
+OWN |= {"cached", "openai"}
 """Options of teacher and student that are no model of the hub."""
 MODELS = sorted({*GROUPS["teacher"], *GROUPS["student"]} - OWN)
 ONE_EACH = ("loss", "inner", "dataset", "optimizer", "scheduler", "trainer", "quantization", "benchmark", "cluster")
 """Groups whose options go with any of each other's: tried together, to save time."""
+OTHER_VERBS = {"cache": ("codec",), "generate": ("model", "writing"), "evaluate": ("model", "writing")}
+"""Verbs besides `train`, and the groups of each that it has not."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,8 @@ def composer() -> Composer:
 
 
 def test_all_groups_are_there() -> None:
-    assert set(GROUPS) == {*ONE_EACH, "teacher", "student", "experiment"}
+    others = {group for groups in OTHER_VERBS.values() for group in groups}
+    assert set(GROUPS) == {*ONE_EACH, *others, "teacher", "student", "prompt", "experiment"}
 
 
 @pytest.mark.parametrize("row", range(max(len(GROUPS[group]) for group in ONE_EACH)))
@@ -46,6 +51,8 @@ def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPa
     chosen = {group: GROUPS[group][row % len(GROUPS[group])] for group in ONE_EACH}
     if issubclass(ALL_LOSSES[chosen["loss"]], CrossLoss):
         chosen["inner"] = "none"  # inner terms compare position by position
+    if chosen["quantization"] == "gguf":
+        chosen["trainer"] = "default"  # it stays packed on a GPU only
     overrides = [f"{group}={option}" for group, option in chosen.items()]
     if chosen["dataset"] == "local":
         overrides.append("dataset.path=python_docs")
@@ -71,6 +78,7 @@ def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPa
         ["teacher=flan_t5_large", "student=cut"],
         ["teacher=bart_large_cnn", "student=cut_ends"],
         ["teacher=gpt2_medium", "student=gpt2"],
+        *([f"prompt={prompt}", "dataset=gsm8k"] for prompt in GROUPS["prompt"]),
         *([f"experiment={preset}"] for preset in GROUPS["experiment"]),
     ],
 )
@@ -96,9 +104,35 @@ def test_a_model_is_a_hub_id_with_its_revision(option: str) -> None:
         assert kind_of(config.path) == ("encoder-decoder" if TWO_STACKS.search(option) else "causal")
 
 
+def test_teachers_that_are_elsewhere_load(composer: Composer) -> None:
+    told = ["teacher=openai", "teacher.path=tiny:llama", "student=tiny"]
+    config = load_with(composer, told).config
+    assert (config.teacher.source, config.teacher.server.url) == ("openai", "http://localhost:8000/v1")
+    with pytest.raises(ValueError, match=r"^teacher.path is not set: .*kdlab cache"):
+        load_with(composer, ["teacher=cached", "student=tiny"])
+
+
+@pytest.mark.parametrize("verb", OTHER_VERBS)
+def test_options_of_other_verbs_load(verb: str) -> None:
+    """Every option of the groups that only they have, with their own defaults for the rest."""
+    its_own, groups = Composer(verb), [*OTHER_VERBS[verb], "prompt"]
+    given = [] if verb == "cache" else ["model.path=tiny:llama"]
+    for row in range(max(len(GROUPS[group]) for group in groups)):
+        chosen = {group: GROUPS[group][row % len(GROUPS[group])] for group in groups}
+        config = load_with(its_own, [*(f"{group}={option}" for group, option in chosen.items()), *given]).config
+        assert (config.name, config.prompt.name) == (verb, chosen["prompt"])
+        if verb == "cache":
+            assert type(config.codec) is CODECS[chosen["codec"]]
+
+
+def test_evaluation_asks_what_no_model_was_trained_on() -> None:
+    assert load_with(Composer("evaluate"), ["model.path=tiny:llama"]).config.dataset.split == "test"
+
+
 def test_options_and_tables_agree() -> None:
     assert GROUPS["loss"] == sorted(ALL_LOSSES)
     assert GROUPS["optimizer"] == sorted(OPTIMIZERS)
+    assert GROUPS["codec"] == sorted(CODECS)
 
 
 @pytest.mark.parametrize("preset", GROUPS["experiment"])

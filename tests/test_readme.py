@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from kdlab.cli import VERBS
-from kdlab.commands.flags import check_flags, train_flags
+from kdlab.commands.flags import FLAGS, TELLS, check_flags, job_flags
 from kdlab.config.compose import Composer
 from kdlab.config.loading import load_with, sweep_jobs
 
@@ -40,30 +41,31 @@ SHOWN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def composer() -> Composer:
-    return Composer("train")
-
-
 def test_the_readme_shows_the_main_job() -> None:
     shown = list(commands((ROOT / "README.md").read_text(encoding="utf-8")))
     assert ["train", "experiment=quickstart"] in shown
 
 
 @pytest.mark.parametrize("command", SHOWN)
-def test_command(composer: Composer, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # optional packages count as installed
     verb, *rest = command
     assert verb.startswith("-") or verb in VERBS
-    if verb not in ("train", "check"):
+    if verb not in FLAGS or rest[:1] == ["verify"]:
         return
-    flags = train_flags(rest) if verb == "train" else check_flags(rest)
+    composer = composer_of(TELLS.get(verb, verb))
+    flags = check_flags(rest) if verb == "check" else job_flags(verb, rest)
     for option, path in (word.split("=", 1) for word in flags.overrides if re.match(r"\w+\.(heldout_)?path=", word)):
         make_local(tmp_path, option, path)
     jobs = sweep_jobs(composer, flags.overrides) if flags.multirun else [flags.overrides]
     for job in jobs or []:
         load_with(composer, job)
+
+
+@cache
+def composer_of(verb: str) -> Composer:
+    return Composer(verb)
 
 
 def make_local(folder: Path, option: str, path: str) -> None:

@@ -30,9 +30,9 @@ def main(argv: Sequence[str]) -> int:
 def _main(argv: Sequence[str]) -> int:
     flags = check_flags(argv)
     if flags.help:
-        from kdlab.commands.train_help import help_text
+        from kdlab.commands.job_help import help_text
 
-        print(help_text(flags.config_dir, verb="check"))
+        print(help_text("check", flags.config_dir))
         return 0
     return run(flags)
 

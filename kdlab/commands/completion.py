@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from kdlab.cli import VERBS
-from kdlab.commands.flags import FLAGS
+from kdlab.commands.flags import FLAGS, TELLS
 
 # bash splits words at "=" and ":"; so the word is taken from the line itself, and what lies before the last such
 # character is cut from each answer again
@@ -76,4 +76,4 @@ def query(words: Sequence[str]) -> list[str]:
         return [flag for flag in flags if flag.startswith(word)]
     from kdlab.config.completing import candidates
 
-    return candidates("train", before, word)  # both take the options of a run
+    return candidates(TELLS.get(verb, verb), before, word)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from kdlab.config.mistakes import ConfigError, nearest
 
-TRAIN_FLAGS = {
+JOB_FLAGS = {
     "-m, --multirun": "sweep: run every combination of comma-separated values",
     "-s, --show": "print the whole config and stop",
     "-c, --config-dir DIR": "a folder of your own option files (DIR/experiment/mine.yaml)",
@@ -24,18 +24,28 @@ CHECK_FLAGS = {
     "--no-probe": "time nothing: no prediction of hours",
     "-h, --help": "this page",
 }
-FLAGS = {"train": TRAIN_FLAGS, "check": CHECK_FLAGS}
+FLAGS = {
+    "train": JOB_FLAGS,
+    "cache": JOB_FLAGS,
+    "generate": JOB_FLAGS,
+    "evaluate": {"--manual FILE": "the unresolved.csv of this job, graded by a person", **JOB_FLAGS},
+    "check": CHECK_FLAGS,
+}
+"""The flags of every verb that takes options."""
+TELLS = {"check": "train"}
+"""Verbs that take the options of another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What was typed after the verb."""
+    """What was typed after the verb. `manual` is a flag of `kdlab evaluate` alone."""
 
     overrides: list[str]
     multirun: bool
     show: bool
     config_dir: str | None
     help: bool
+    manual: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +68,25 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; `{self.prog} --help` lists the flags")
 
 
-def train_flags(argv: Sequence[str]) -> Flags:
-    """Read the flags of `kdlab train`.
+def job_flags(verb: str, argv: Sequence[str]) -> Flags:
+    """Read the flags of a verb that starts jobs.
 
     Raises:
         ConfigError: for a flag that does not exist; an option typed as a flag is told how to be typed.
     """
-    parser = Parser(prog="kdlab train", add_help=False, allow_abbrev=False)
+    parser = Parser(prog=f"kdlab {verb}", add_help=False, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-s", "--show", action="store_true")
     parser.add_argument("-c", "--config-dir")
     parser.add_argument("-h", "--help", action="store_true")
+    if verb == "evaluate":
+        parser.add_argument("--manual")
     known, rest = parser.parse_known_args(list(argv))
-    return Flags(overrides=overrides_only(rest, "train"), **vars(known))
+    return Flags(overrides=overrides_only(rest, verb), **vars(known))
 
 
 def check_flags(argv: Sequence[str]) -> CheckFlags:
-    """Read the flags of `kdlab check`. Raises as `train_flags` does."""
+    """Read the flags of `kdlab check`. Raises as `job_flags` does."""
     parser = Parser(prog="kdlab check", add_help=False, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-c", "--config-dir")

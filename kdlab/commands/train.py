@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 
 from kdlab.commands.failures import answered
-from kdlab.commands.flags import train_flags
+from kdlab.commands.flags import job_flags
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,12 +23,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    flags = train_flags(argv)
+    flags = job_flags("train", argv)
     if flags.help:
-        from kdlab.commands.train_help import help_text
+        from kdlab.commands.job_help import help_text
 
-        print(help_text(flags.config_dir))
+        print(help_text("train", flags.config_dir))
         return 0
-    from kdlab.commands.train_jobs import start
+    from kdlab.commands.jobs import start
+    from kdlab.commands.train_jobs import together, work
 
-    return start(flags)
+    return start("train", flags, work, together=together)

@@ -20,6 +20,14 @@ from kdlab.config.options import (
     section_of,
 )
 
+PRESETS: dict[str, tuple[str, ...]] = {
+    "train": ("experiment",),
+    "cache": ("experiment",),
+    "generate": (),
+    "evaluate": (),
+}
+"""Groups of a verb that are diffs over the others."""
+
 
 def candidates(verb: str, before: Sequence[str], word: str) -> list[str]:
     """The completions of `word`, after the words `before` it; whole words, such as `loss=forward_kl`.
@@ -28,7 +36,7 @@ def candidates(verb: str, before: Sequence[str], word: str) -> list[str]:
     """
     plus = word[: len(word) - len(word.lstrip("+~"))]
     key, equals, value = word[len(plus) :].partition("=")
-    groups = group_files(*folders(before))
+    groups = {k: v for k, v in group_files(*folders(before)).items() if k in hints(ROOTS[verb]) or k in PRESETS[verb]}
     if equals:
         done, comma, last = value.rpartition(",")
         values = groups[key] if key in groups else values_of(verb, key, before)

@@ -18,17 +18,17 @@ from kdlab.config.explaining import FOREIGN, dangling, explained, in_their_words
 from kdlab.config.mistakes import ConfigError, listing
 from kdlab.config.options import POLYMORPHIC, ROOTS, hints
 from kdlab.config.overrides import parse, with_plus
-from kdlab.config.rules import check_rules
+from kdlab.config.rules import RULES
 from kdlab.config.schema import composed_from, strict
-from kdlab.training.recipe import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A checked config: typed, as a plain dict, as the overrides that make it, where its run belongs, what
-    launches it ("basic": this process), and whether the options make it a sweep of one, as a `cluster` may."""
+    """A checked config: typed (as `options.ROOTS` has it), as a plain dict, as the overrides that make it, where its
+    run belongs, what launches it ("basic": this process), and whether the options make it a sweep of one, as a
+    `cluster` may."""
 
-    config: TrainConfig
+    config: Any
     resolved: dict[str, Any]
     overrides: list[str]
     output_dir: Path
@@ -95,7 +95,7 @@ def sweep_jobs(composer: Composer, overrides: Sequence[str]) -> list[list[str]] 
 
 def check(
     verb: str, composed: DictConfig, overrides: Sequence[str], *, groups: Callable[[], dict[str, list[str]]] = dict
-) -> tuple[TrainConfig, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """Type a composed config: the typed object, and the same as a plain, resolved dict."""
     config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
@@ -108,7 +108,7 @@ def check(
     try:
         built = OmegaConf.to_object(typed)
         root = ROOTS[verb](**{field.name: getattr(built, field.name) for field in fields(ROOTS[verb])})
-        check_rules(root)
+        RULES[verb](root)
     except ConfigError:
         raise
     except (ValueError, FileNotFoundError) as error:

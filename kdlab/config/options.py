@@ -8,14 +8,22 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from kdlab.answering.recipe import EvaluateConfig, GenerateConfig
+from kdlab.caching.recipe import CacheConfig
 from kdlab.losses import ALL_LOSSES
+from kdlab.teachers.codecs import CODECS
 from kdlab.training.optimizers import OPTIMIZERS
 from kdlab.training.recipe import TrainConfig
 
-ROOTS: dict[str, type[Any]] = {"train": TrainConfig}
+ROOTS: dict[str, type[Any]] = {
+    "train": TrainConfig,
+    "cache": CacheConfig,
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
+}
 """What each verb is told."""
 
-POLYMORPHIC: dict[str, dict[str, type[Any]]] = {"loss": ALL_LOSSES, "optimizer": OPTIMIZERS}
+POLYMORPHIC: dict[str, dict[str, type[Any]]] = {"loss": ALL_LOSSES, "optimizer": OPTIMIZERS, "codec": CODECS}
 """Groups whose options are of different types: their option files name `<option>_schema`."""
 
 Section = type[Any]

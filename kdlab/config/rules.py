@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Callable
+from typing import Any
 
+from kdlab.answering.model_folder import refuse_other_folder
+from kdlab.answering.recipe import AnswerConfig
+from kdlab.caching.recipe import CacheConfig
 from kdlab.config.families import check_model, check_place, is_t5, kind_of, kind_of_family
+from kdlab.config.teachers import TELLS_SOME, check_cached, check_server, check_told, model_path, monitors
+from kdlab.data.dataset import refuse_prompt
 from kdlab.data.files import find_files, looks_local
 from kdlab.losses import ALL_LOSSES
 from kdlab.metrics.generation import PACKAGES as METRIC_PACKAGES
 from kdlab.models.quantization import lacking, refuse_gguf
+from kdlab.text.prompts import called
 from kdlab.training.optimizers import AdamW8bit
 from kdlab.training.recipe import TrainConfig
 
@@ -21,16 +29,42 @@ LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "wandb_offlin
 
 def check_rules(config: TrainConfig) -> None:
     """Raise ValueError or FileNotFoundError for the first rule that is broken."""
-    if not NAME.fullmatch(config.name):
-        raise ValueError(f"name={config.name}: a folder is named by it; use up to 80 letters, digits and _ . = + -")
+    check_name(config.name)
     check_teacher(config)
+    if not isinstance(config, CacheConfig):
+        check_told(config)
     check_student(config)
     check_kinds(config)
     check_target(config)
     check_dataset(config)
     check_monitors(config)
     check_inner(config)
+    check_prompt(config)
     check_packages(config)
+
+
+def check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"name={name}: a folder is named by it; use up to 80 letters, digits and _ . = + -")
+
+
+def check_cache_rules(config: CacheConfig) -> None:
+    """As `check_rules`, for a job that keeps what a teacher says: it needs one that can be asked."""
+    if config.teacher.source not in ("live", "openai"):
+        raise ValueError(
+            f"teacher.source={config.teacher.source}: `kdlab cache` asks a teacher; choose teacher=<a model> or "
+            "teacher=openai"
+        )
+    check_rules(config)
+
+
+def check_answer_rules(config: AnswerConfig) -> None:
+    """The rules of a job that lets a model write."""
+    check_name(config.name)
+    if not config.model.path:
+        raise ValueError("model.path is not set: write model.path=<hub id, folder or GGUF file>")
+    refuse_other_folder(config.model.path)
+    check_model("model.path", config.model.path)
 
 
 def loss_name(config: TrainConfig) -> str:
@@ -47,6 +81,9 @@ def check_teacher(config: TrainConfig) -> None:
             )
         if config.quantization.kind != "none":
             raise ValueError(f"quantization={config.quantization.kind}: teacher=none leaves nothing to quantise")
+        return
+    if config.teacher.source in TELLS_SOME:
+        check_cached(config) if config.teacher.source == "cached" else check_server(config)
         return
     if not config.teacher.path:
         raise ValueError(
@@ -127,8 +164,8 @@ def check_target(config: TrainConfig) -> None:
 
 def _teacher_kind(config: TrainConfig) -> list[tuple[str, str]]:
     """What names the teacher, as the user typed it, and its kind; nothing where there is none."""
-    path = config.teacher.path if config.teacher.source != "none" else None
-    return [(f"teacher.path={path}", kind_of(path))] if path else []
+    path = model_path(config)
+    return [(f"teacher.path={config.teacher.path}", kind_of(path))] if path else []
 
 
 def _student_kind(config: TrainConfig) -> list[tuple[str, str]]:
@@ -146,7 +183,7 @@ def _student_is_t5(config: TrainConfig) -> bool:
     student = config.student
     if student.architecture:
         return is_t5(str(student.architecture["model_type"]))
-    return is_t5(student.path or config.teacher.path or "")
+    return is_t5(student.path or model_path(config) or "")
 
 
 def check_dataset(config: TrainConfig) -> None:
@@ -164,11 +201,7 @@ def check_dataset(config: TrainConfig) -> None:
 
 def check_monitors(config: TrainConfig) -> None:
     """A metric that compares with the teacher has one, with the student's tokenizer."""
-    trainer = config.trainer
-    monitors = {"trainer.checkpoint.monitor": trainer.checkpoint.monitor}
-    if trainer.early_stopping is not None:
-        monitors["trainer.early_stopping.monitor"] = trainer.early_stopping.monitor
-    for option, monitor in monitors.items():
+    for option, monitor in monitors(config):
         if monitor in NEEDS_TEACHER and config.teacher.source == "none":
             raise ValueError(f"{option}={monitor}: compares with a teacher, but teacher=none: use nll or perplexity")
         if monitor in NEEDS_TEACHER and config.loss.pairing == "cross":
@@ -183,11 +216,28 @@ def check_inner(config: TrainConfig) -> None:
     for name in config.inner.terms():
         if config.teacher.source == "none":
             raise ValueError(f"inner.{name}: compares with a teacher, but teacher=none: choose inner=none or a teacher")
+        if config.teacher.source in TELLS_SOME:
+            raise ValueError(
+                f"inner.{name}: needs the teacher's layers, and teacher={config.teacher.source} only predicts: "
+                "choose inner=none or a live teacher"
+            )
         if config.loss.pairing == "cross":
             raise ValueError(
                 f"inner.{name}: compares position by position, but loss={loss_name(config)} is between two tokenizers: "
                 "choose inner=none or a loss within one tokenizer"
             )
+
+
+def check_prompt(config: TrainConfig) -> None:
+    """A teacher's own prompt has a teacher, and compares answers only."""
+    if not config.prompt.privileged:
+        return
+    own = f"{called(config.prompt.name)} gives the teacher a prompt of its own"
+    if config.teacher.source == "none":
+        raise ValueError(f"teacher=none: {own}, and there is none: choose prompt=base or a teacher")
+    for name in config.inner.terms():
+        raise ValueError(f"inner.{name}: compares position by position, but {own}: choose inner=none or prompt=base")
+    refuse_prompt(config.dataset, config.prompt)
 
 
 def check_packages(config: TrainConfig) -> None:
@@ -207,7 +257,17 @@ def check_packages(config: TrainConfig) -> None:
         package = LOGGER_PACKAGES[logger]
         needs.append((f"trainer.loggers=[{logger}]", package, "tracking"))
     for metric in config.benchmark.generation.metrics if config.benchmark.generation else ():
-        needs.append((f"benchmark.generation.metrics=[{metric}]", METRIC_PACKAGES[metric], "eval"))
+        if metric in METRIC_PACKAGES:
+            needs.append((f"benchmark.generation.metrics=[{metric}]", METRIC_PACKAGES[metric], "eval"))
     for option, package, extra in needs:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{option}: needs {package}, which is not installed: pip install 'kdlab[{extra}]'")
+
+
+RULES: dict[str, Callable[[Any], None]] = {
+    "train": check_rules,
+    "cache": check_cache_rules,
+    "generate": check_answer_rules,
+    "evaluate": check_answer_rules,
+}
+"""What is refused of each verb before anything is loaded."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kdlab.text.formats import FORMATS
+from kdlab.text.prompts import PromptConfig, called
 
 if TYPE_CHECKING:
     from kdlab.data.readers import Readers
@@ -119,17 +120,37 @@ class Side:
     entries: int | None = None
 
 
-def build(config: DatasetConfig, student: Side, teacher: Side | None = None) -> Data:
-    """Load, understand, tokenise and split a dataset. With a `teacher` that has a tokenizer of its own, every example
-    comes as both read it.
+def refuse_prompt(config: DatasetConfig, prompt: PromptConfig) -> None:
+    """Raise ValueError where a teacher's own prompt does not go with how the dataset is read."""
+    refused = {"pack=true": config.pack, "supervise=all": config.supervise == "all"}
+    why = {
+        "pack=true": "the examples of both would not end at the same places; use dataset.group_by_length=true",
+        "supervise=all": "only the answers are the same; use dataset.supervise=response",
+    }
+    for option, on in refused.items():
+        if on and prompt.privileged:
+            raise ValueError(
+                f"dataset.{option}: {called(prompt.name)} gives the teacher a prompt of its own, and {why[option]}"
+            )
+
+
+def build(
+    config: DatasetConfig, student: Side, teacher: Side | None = None, *, prompt: PromptConfig | None = None
+) -> Data:
+    """Load, understand, tokenise and split a dataset. With a `teacher` that has a tokenizer of its own, or a `prompt`
+    that gives it another question, every example comes as both read it.
 
     Raises FileNotFoundError for a path that is not there, ValueError for rows that are broken (with file and line),
     of no known format, or too few, each naming the option.
     """
     from kdlab.data.readers import open_readers
 
-    readers = open_readers(config, student, teacher)
-    return _streamed(config, readers) if config.streaming else _whole(config, readers)
+    prompt = PromptConfig() if prompt is None else prompt
+    readers = open_readers(config, student, teacher, prompt)
+    data = _streamed(config, readers) if config.streaming else _whole(config, readers)
+    if prompt.privileged:
+        data.verdict.prompt, data.verdict.gives_answer = prompt.name, prompt.gives_answer
+    return data
 
 
 def _source(config: DatasetConfig) -> Source:

@@ -1,7 +1,11 @@
-"""The same text as two tokenizers read it: rows of both, and which of the teacher's tokens a student's example covers.
+"""The same text as two read it: rows of both, and which of the teacher's tokens a student's example covers.
 
-The student's example decides. What it covers is a stretch of bytes `[b0, b1)` of the supervised text; the teacher's
-example is its own tokens within these. So a token that straddles an edge is left out, and no token is in two examples.
+The student's example decides. Where both have one tokenizer and only their prompts differ, the teacher's example is its
+whole prompt and, token for token, the answer as far as the student's example has it (`answered`).
+
+Where each has a tokenizer of its own, the student's example covers a stretch of bytes `[b0, b1)` of the supervised
+text, and the teacher's example is its own tokens within these (`covered`). So a token that straddles an edge is left
+out, and no token is in two examples.
 """
 
 from __future__ import annotations
@@ -15,15 +19,22 @@ from kdlab.data.token_file import Tokens
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A teacher's side of some rows: its tokens, what pads them, and what it begins a text with (None: nothing)."""
+    """A teacher's side of some rows: its tokens, what pads them, and what it begins a text with (None: nothing).
+
+    `same_tokens`: they are of the student's own tokenizer. `prompted`: behind a prompt of its own, which an encoder
+    reads whole, however long `dataset.max_length` is.
+    """
 
     tokens: Tokens
     pad_id: int
     bos_id: int | None
+    same_tokens: bool = False
+    prompted: bool = False
 
 
 def partners(file: Tokens, other: Tokens) -> Ints:
@@ -33,6 +44,40 @@ def partners(file: Tokens, other: Tokens) -> Ints:
     places = np.searchsorted(other.rows, file.rows)
     places[places == len(other)] = 0
     return np.where(other.rows[places] == file.rows, places, -1)
+
+
+def targets(file: Tokens) -> tuple[Ints, Ints]:
+    """The places of all tokens that are predicted, and the first of each document's `[documents + 1]` among them. A
+    document's first token is none, but where an encoder has read before it."""
+    targets_T = np.array(file.supervised_T, np.bool_)
+    if not file.seq2seq:
+        targets_T[file.offsets[:-1][file.lengths > 0]] = False
+    places_K = np.flatnonzero(targets_T)
+    return places_K, np.searchsorted(places_K, file.offsets)
+
+
+def alike(file: Tokens, other: Tokens) -> Bools:
+    """Which documents `[documents]` have a partner in `other` that predicts the same ids in the same order."""
+    theirs = partners(file, other)
+    (ours_K, our_firsts), (theirs_K, their_firsts) = targets(file), targets(other)
+    our_ids_K, their_ids_K = np.asarray(file.ids_T[ours_K]), np.asarray(other.ids_T[theirs_K])
+    found = theirs >= 0
+    for document in np.flatnonzero(found).tolist():
+        partner = theirs[document]
+        ours = our_ids_K[our_firsts[document] : our_firsts[document + 1]]
+        found[document] = np.array_equal(ours, their_ids_K[their_firsts[partner] : their_firsts[partner + 1]])
+    return found
+
+
+def answered(file: Tokens, other: Tokens, *, stops: Ints, source: Ints) -> tuple[Ints, Ints]:
+    """The ranges of `other`'s tokens from the beginning of a document to the last token that the student's example
+    predicts of it. Each must have a partner that is `alike`, and begin where its document does; `stops` are the ends of
+    the student's ranges, and `source` their documents."""
+    theirs = partners(file, other)[source]
+    (ours_K, our_firsts), (theirs_K, their_firsts) = targets(file), targets(other)
+    predicted = np.searchsorted(ours_K, stops) - our_firsts[source]
+    assert (predicted > 0).all()
+    return other.offsets[theirs], theirs_K[their_firsts[theirs] + predicted - 1] + 1
 
 
 def covered(file: Tokens, other: Tokens, *, starts: Ints, stops: Ints, source: Ints) -> tuple[Ints, Ints]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kdlab.data.pairing import Teacher, covered, partners
+from kdlab.data.pairing import Teacher, alike, answered, covered, partners
 from kdlab.data.store import TokenStore, count_supervised
 from kdlab.data.token_file import Tokens
 from kdlab.data.verdict import ONE_SIDED, Part, TeacherPart
@@ -47,6 +47,11 @@ def examples(
         there = partners(file, teacher.tokens) >= 0
         for reason, count in teacher.tokens.reasons(file.rows[np.unique(source[within & ~there[source]])]).items():
             skipped[f"{ONE_SIDED}: {reason}"] = count
+        if teacher.same_tokens:
+            same = alike(file, teacher.tokens)
+            if bare := int((within & there[source] & ~same[source]).sum()):
+                skipped[f"{ONE_SIDED}: its prompt makes other tokens of the answer"] = bare
+            there &= same
         within &= there[source]
     starts, stops, source = starts[within], stops[within], source[within]
     lost = np.maximum(np.where(file.chat, file.lengths, 0)[source] - (stops - starts), 0)
@@ -74,7 +79,12 @@ def examples(
 
 def _teachers(teacher: Teacher, file: Tokens, starts: Ints, stops: Ints, source: Ints, max_length: int) -> TokenStore:
     """The teacher's side of examples of a student's file."""
-    their_starts, their_stops = covered(file, teacher.tokens, starts=starts, stops=stops, source=source)
+    if teacher.same_tokens:
+        their_starts, their_stops = answered(file, teacher.tokens, stops=stops, source=source)
+    else:
+        their_starts, their_stops = covered(file, teacher.tokens, starts=starts, stops=stops, source=source)
+    if teacher.prompted and teacher.tokens.seq2seq:
+        max_length = int(teacher.tokens.source_lengths.max())
     return TokenStore(
         teacher.tokens,
         starts=their_starts,

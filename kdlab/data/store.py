@@ -21,8 +21,8 @@ class Example:
     an encoder it reads `source_ids` `[S]`, and every one of `input_ids`, the first too, may be a target.
 
     `row` is the row of the source it was made of, from 0; None for one that was made up. `teacher` is the same text as
-    a teacher with another tokenizer reads it; `starts` and `ends` `[T]` are then where in its bytes each token lies,
-    -1 for one that lies nowhere.
+    a teacher with another tokenizer or prompt reads it. `starts` and `ends` `[T]`, there for another tokenizer, are
+    where in its bytes each token lies, -1 for one that lies nowhere.
     """
 
     input_ids: Ids
@@ -43,7 +43,7 @@ class Layout:
     wide as it takes).
 
     `seq2seq` examples have an encoder's side, at most `longest`, and a decoder's, at most `longest_target`. `teacher`
-    lays out what a teacher with another tokenizer reads.
+    lays out what a teacher with another tokenizer or prompt reads.
     """
 
     pad_id: int
@@ -57,8 +57,8 @@ class TokenStore:
     """Examples as ranges `[start, stop)` of a token file; `source` is the document each came from.
 
     An encoder reads the first `max_length` tokens of its document, whatever the range of the target. `teacher` holds
-    the same examples, one for one, as another tokenizer reads them. Such a store has `bos_id`, which it puts in front
-    of examples that begin inside a document (None: nothing), and `pad_id`.
+    the same examples, one for one, as a teacher with another tokenizer or prompt reads them. Such a store has `bos_id`,
+    which it puts in front of examples that begin inside a document (None: nothing), and `pad_id`.
     """
 
     def __init__(

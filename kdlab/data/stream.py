@@ -22,7 +22,7 @@ from kdlab.data.token_file import Tokens, gathered
 from kdlab.data.tokens import closing, documents, encode_batches, tokenised_by_both, understand
 from kdlab.data.verdict import Part, Reading, Verdict
 from kdlab.text.encoding import Encoder
-from kdlab.text.formats import Format, Row
+from kdlab.text.formats import Format, Row, Wording
 
 if TYPE_CHECKING:
     from kdlab.data.dataset import Data, DatasetConfig
@@ -54,9 +54,8 @@ class TokenStream:
     @property
     def described(self) -> list[Any]:
         """What decides which examples flow."""
-        readers = self.readers
-        fingerprints = [encoder.fingerprint() for encoder in (readers.student, readers.teacher) if encoder is not None]
-        return [self.source.name, *fingerprints, asdict(readers.wording), self.max_length, self.max_target_length]
+        read = [[encoder.fingerprint(), asdict(wording)] for encoder, wording in self.readers.sides]
+        return [self.source.name, *read, self.max_length, self.max_target_length]
 
     def layout(self, *, pad_id: int) -> Layout:
         """How batches of these examples are laid out."""
@@ -98,29 +97,28 @@ class TokenStream:
 
     def _examples(self, block: list[Row], first: int) -> tuple[TokenStore, Part, Reading]:
         """The examples of a block, as they are made from stored tokens."""
-        tokens = self._tokens(block, first, self.readers.student)
-        theirs = None if self.readers.teacher is None else self._tokens(block, first, self.readers.teacher)
+        tokens, *theirs = (self._tokens(block, first, *side) for side in self.readers.sides)
         held = np.isin(tokens.hashes, self.heldout)
         store, part = split.examples(
             tokens,
             ~held,
             max_length=self.max_length,
             max_target_length=self.max_target_length,
-            teacher=self.readers.paired(theirs),
+            teacher=self.readers.paired(theirs[0] if theirs else None),
         )
         if held.any():
             part.skipped["that are also held out"] = int(held.sum())
         return store, part, tokens.reading
 
-    def _tokens(self, block: list[Row], first: int, encoder: Encoder) -> Tokens:
+    def _tokens(self, block: list[Row], first: int, encoder: Encoder, wording: Wording) -> Tokens:
         reading = Reading(source=self.source.name, format=self.form.name, columns=[])
-        numbered = documents(iter(block), self.form, self.readers.wording, reading, first=first)
+        numbered = documents(iter(block), self.form, wording, reading, first=first)
         encoded = list(chain.from_iterable(encode_batches(numbered, encoder, reading)))
         return gathered(
             encoded,
             reading,
             seq2seq=encoder.seq2seq,
-            ranges=self.readers.teacher is not None,
+            ranges=self.readers.teacher is not None and not self.readers.same_tokens,
             closing=closing(encoder),
         )
 

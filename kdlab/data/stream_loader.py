@@ -99,7 +99,7 @@ class StreamLoader(DataLoader[Batch]):
     `counts` says what has been read so far, the block in work and the epochs before included: `rows`, `examples`,
     `tokens`, `supervised`, `cut` (examples), `cut_tokens`, and `skipped: <reason>` for each reason, among them
     `skipped: that are also held out`; with an encoder `source_tokens`, `cut_sources` and `cut_source_tokens`; with a
-    teacher that has a tokenizer of its own `teacher_tokens`.
+    teacher that has a tokenizer or a prompt of its own `teacher_tokens`.
     """
 
     def __init__(self, stream: TokenStream, options: LoaderOptions) -> None:

@@ -23,6 +23,7 @@ from kdlab.data.verdict import Reading
 from kdlab.models.places import cache_folder
 from kdlab.text.encoding import Encoded, Encoder
 from kdlab.text.formats import FORMATS, Document, Format, Row, SkipRow, Wording, detect, languages, matching
+from kdlab.text.prompts import NO_QUESTION, QUESTION
 
 if TYPE_CHECKING:
     from kdlab.data.dataset import DatasetConfig
@@ -70,23 +71,24 @@ def tokenised(
 def tokenised_by_both(
     source: Source, readers: Readers, config: DatasetConfig, *, num_samples: int | None
 ) -> tuple[Tokens, Teacher | None, bool]:
-    """The student's tokens of a source, the teacher's where it has a tokenizer of its own, and whether all were in the
-    cache."""
-    cache, found = cache_folder(config.cache_dir), []
-    for encoder in (readers.student, readers.teacher):
-        if encoder is not None:
-            found.append(
-                tokenised(
-                    source,
-                    encoder,
-                    format_name=config.format,
-                    wording=readers.wording,
-                    num_samples=num_samples,
-                    cache=cache,
-                )
-            )
+    """The student's tokens of a source, the teacher's where it has a tokenizer or a prompt of its own, and whether all
+    were in the cache. Raises ValueError where a prompt is to word plain text."""
+    if any(wording.prompt != QUESTION for _, wording in readers.sides):
+        _refuse_text(source, config.format)
+    cache = cache_folder(config.cache_dir)
+    found = [
+        tokenised(source, encoder, format_name=config.format, wording=wording, num_samples=num_samples, cache=cache)
+        for encoder, wording in readers.sides
+    ]
     (tokens, _), *theirs = found
     return tokens, readers.paired(theirs[0][0] if theirs else None), all(cached for _, cached in found)
+
+
+def _refuse_text(source: Source, format_name: str) -> None:
+    """Raise ValueError for plain text: before it is tokenised, which may take long."""
+    columns = {column for row in islice(source.open(), DETECTION_ROWS) for column in row}
+    if columns and detect(columns, forced=format_name, typed=source.typed) is FORMATS["text"]:
+        raise ValueError(f"{source.typed}: its rows are plain text, which {NO_QUESTION}")
 
 
 def _open(folder: Path) -> Tokens | None:

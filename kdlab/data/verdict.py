@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from kdlab.text.prompts import called
+
 ONE_SIDED = "that only the teacher's side skips"
 """How the reason begins why a row is skipped that the student could read."""
 
@@ -43,7 +45,7 @@ class Reading:
 
 @dataclass(kw_only=True)
 class TeacherPart:
-    """The same examples as a teacher with another tokenizer reads them. `longest` is its longest example."""
+    """The same examples as a teacher with another tokenizer or prompt reads them. `longest` is its longest example."""
 
     tokens: int
     supervised: int
@@ -85,7 +87,11 @@ class Part:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """The whole dataset. `train` is None for a stream, which is counted as it flows. `reading` is the student's."""
+    """The whole dataset. `train` is None for a stream, which is counted as it flows. `reading` is the student's.
+
+    `prompt` names the prompt that is the teacher's own (None: both read the same); `gives_answer` tells whether the
+    answer is in it, so that what the teacher writes behind it was told to it.
+    """
 
     reading: Reading
     heldout_reading: Reading | None = None
@@ -94,6 +100,8 @@ class Verdict:
     train: Part | None
     heldout: Part
     cached: bool = False
+    prompt: str | None = None
+    gives_answer: bool = False
 
     @property
     def format(self) -> str:
@@ -109,11 +117,18 @@ class Verdict:
             lines.append(f"  {self.duplicates:,} rows repeat an earlier one (both on the same side of the split)")
         lines.append(f"  train: {self.train if self.train is not None else 'streamed, counted as it flows'}")
         lines.append(f"  held out ({self.split}): {self.heldout}")
-        lines += self._teachers()
+        lines += self._prompts() + self._teachers()
         return "\n".join(lines)
 
+    def _prompts(self) -> list[str]:
+        """What the teacher is asked, where it is asked something else."""
+        if self.prompt is None:
+            return []
+        told = "; the teacher's holds the answer, so what it writes there was told to it" if self.gives_answer else ""
+        return [f"  {called(self.prompt)}: teacher and student are asked differently{told}"]
+
     def _teachers(self) -> list[str]:
-        """What a teacher with another tokenizer reads."""
+        """What a teacher with another tokenizer or prompt reads."""
         parts = [part for part in (self.train, self.heldout) if part is not None]
         theirs = [part.teacher for part in parts if part.teacher is not None]
         if not theirs:

@@ -100,7 +100,7 @@ class RowLoss(Loss):
     p is the teacher, q the student; p_T and q_T are their softmax at `temperature` T; the cross-entropy is at T = 1. T²
     applies where `t2_scale` is on: it keeps the size of a KL's gradient as T grows (Hinton et al., 2015), so it is the
     default in the KL family and a mere convention elsewhere. `compile` compiles the arithmetic between the matrix
-    products, where a compiler is found.
+    products, where a compiler is found; that of a sparse teacher (`losses.sparse`) is a few passes and stays eager.
 
     `vocab` "strict" wants heads of one size and one tokenizer. "shared" cuts both sides, before the softmax, to the
     ids that mean the same to both; it is refused where the teacher then loses more than `max_cut_mass` of its
@@ -114,6 +114,9 @@ class RowLoss(Loss):
 
     space: ClassVar[str] = "log_probability"
     """What `divergence` reads: "log_probability" (log-softmax at T) or "logit" (logits / T)."""
+    linear_in_teacher: ClassVar[bool] = False
+    """Whether D is Σ p (-log q) and a term of the teacher's alone. Its gradient q - p is then linear in p, so that
+    unbiased draws of p (`rows.Sampled`) give it without bias."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

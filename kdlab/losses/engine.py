@@ -22,10 +22,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kdlab.losses.base import RowLoss
-from kdlab.losses.compiled import tile_for
+from kdlab.losses.compiled import Tile, tile_for
 from kdlab.losses.sides import Gradients, Reader, math_dtype, spans, tile_rows
+from kdlab.losses.sparse import SPARSE_TILE, Kept, as_read, read_sparse, sparse_tile
 from kdlab.losses.tile import Plan
-from kdlab.rows import Projected, Rows, Side
+from kdlab.rows import Projected, Rows, Sampled, Side, Signal, TopK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,16 @@ def row_loss(loss: RowLoss, rows: Rows, *, count: float) -> LossOutput:
     states' type, softmax and sums in float32 (float64 for float64). No rows give a loss of 0 with zero gradients. The
     gradients can be taken once: a second backward through the same loss raises RuntimeError.
 
-    Raises ValueError where the loss needs a teacher and the rows have none.
+    From a `TopK` D is over its K entries and one bucket of all others: exact, and at most what it is over all entries.
+    From `Sampled` it is Σ w (-log q) - H(p), which estimates KL(p ‖ q) without bias: a row's may be below 0. Without
+    the entropy it is KL(w ‖ q), which is larger on average; the gradient q - w is the same.
+
+    Raises ValueError where the loss needs a teacher and the rows have none, or a signal that it cannot read.
     """
     if rows.teacher is None and loss.hard_weight < 1:
         raise ValueError("loss: it compares with a teacher and there is none; choose a teacher, or loss=hard")
+    if loss.hard_weight < 1:
+        rows = as_read(loss, rows)
     assert count > 0 or len(rows) == 0, count
     return in_graph(partial(walk, loss, rows, count or 1.0), rows.student)
 
@@ -114,12 +121,9 @@ def walk(loss: RowLoss, rows: Rows, count: float, needed: tuple[bool, ...]) -> W
     longest = max((end - start for start, end in chunks), default=0)
     with torch.autocast(device.type, enabled=False), torch.no_grad():
         student = Reader(rows.student, terms.temperature, longest)
-        teacher = None
-        if terms.soft > 0 and rows.teacher is not None:
-            teacher = Reader(rows.teacher, terms.temperature, longest)
+        teacher = _teacher(rows.teacher, terms, student, longest)
         gradients = Gradients(student, rows.student, needed, terms.largest / count) if any(needed) else None
-        tile, whole_chunks = tile_for(loss, terms.plan(student, teacher), device)
-        step = longest if whole_chunks else tile_rows(vocabulary, device)
+        tile, step = _tile(loss, terms, student, teacher, longest)
         value_N = torch.zeros(len(rows), dtype=math_dtype(student.dtype), device=device)
         hard_N = torch.zeros_like(value_N)
         for start, end in chunks:
@@ -140,6 +144,28 @@ def walk(loss: RowLoss, rows: Rows, count: float, needed: tuple[bool, ...]) -> W
         divergence, hard = value_N.sum(), hard_N.sum()
         total = (terms.soft * divergence + terms.hard * hard) / count
     return total, divergence, hard if terms.hard > 0 else None, gradients
+
+
+def _teacher(signal: Signal | None, terms: Terms, student: Reader, longest: int) -> Reader | Kept | None:
+    """What reads the teacher's side a chunk at a time, None where it does not enter the loss."""
+    if signal is None or terms.soft == 0:
+        return None
+    if isinstance(signal, TopK | Sampled):
+        return read_sparse(signal, student.dtype)
+    return Reader(signal, terms.temperature, longest)
+
+
+def _tile(
+    loss: RowLoss, terms: Terms, student: Reader, teacher: Reader | Kept | None, longest: int
+) -> tuple[Tile, int]:
+    """The arithmetic of a tile, and how many rows one has."""
+    rows = tile_rows(student.vocabulary, student.device)
+    if isinstance(teacher, Kept):
+        return partial(sparse_tile, loss, terms.plan(student, None)), rows * (
+            SPARSE_TILE if student.device.type == "cpu" else 1
+        )
+    tile, whole_chunks = tile_for(loss, terms.plan(student, teacher), student.device)
+    return tile, longest if whole_chunks else rows
 
 
 class _Walk(torch.autograd.Function):

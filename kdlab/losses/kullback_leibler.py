@@ -8,7 +8,7 @@ Shape letters: N rows, V vocabulary or classes, K most likely tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kdlab.losses.base import RowLoss, kl
 
@@ -27,6 +27,8 @@ class ForwardKL(RowLoss):
     """
 
     t2_scale: bool = True
+
+    linear_in_teacher: ClassVar[bool] = True
 
     def divergence(self, student_NV: Tensor, teacher_NV: Tensor) -> Tensor:
         return kl(teacher_NV, student_NV)

@@ -75,6 +75,7 @@ class Reader:
 
     def __init__(self, side: Side, temperature: float, longest: int) -> None:
         self.dense = isinstance(side, Dense)
+        self.vocabulary = side.vocabulary
         if isinstance(side, Dense):
             self.logits_NV = side.logits_NV.detach()
             self.dtype, self.device = self.logits_NV.dtype, self.logits_NV.device

@@ -77,19 +77,36 @@ def tile(
             taught_rV = log_softmax(taught_rV, masked=plan.teacher_masked)
         if out_rV is None:
             value_r = formula(read_rV, taught_rV)
-        elif has_closed_form(loss):
+        else:
             # z is needed no more (a soft-capped one has its own memory), so q may take its place
             in_place = out_rV.dtype == z_rV.dtype and not torch.compiler.is_compiling()
-            q_rV = torch.exp(read_rV, out=out_rV) if in_place else read_rV.exp()
-            closed = loss.closed_form(read_rV, taught_rV, q_rV, taught_rV.exp())
-            assert closed is not None
-            value_r, gradient_rV = closed
-        else:
-            value_r, gradient_rV = by_autograd(loss, formula, z_rV, taught_rV, masked=plan.student_masked)
+            scratch_rV = out_rV if in_place else None
+            masked = plan.student_masked
+            value_r, gradient_rV = slope(loss, formula, z_rV, read_rV, taught_rV, masked=masked, scratch_rV=scratch_rV)
         value_r = value_r.clamp(min=0)  # rounding can leave a zero a hair below zero
     if out_rV is not None:
         combine(plan, gradient_rV, surprise_rV, z_rV, out_rV)
     return value_r, hard_r
+
+
+def slope(
+    loss: RowLoss,
+    formula: Formula,
+    z_rV: Tensor,
+    read_rV: Tensor,
+    taught_rV: Tensor,
+    *,
+    masked: bool,
+    scratch_rV: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Value `[r]` and gradient with respect to `z_rV` of what the loss reads. Overwrites `read_rV` and `taught_rV`;
+    `scratch_rV` may hold the gradient."""
+    if not has_closed_form(loss):
+        return by_autograd(loss, formula, z_rV, taught_rV, masked=masked)
+    q_rV = read_rV.exp() if scratch_rV is None else torch.exp(read_rV, out=scratch_rV)
+    closed = loss.closed_form(read_rV, taught_rV, q_rV, taught_rV.exp())
+    assert closed is not None
+    return closed
 
 
 def log_softmax(z_rV: Tensor, *, masked: bool) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PACKAGES = {"rouge": "rouge_score", "bleu": "sacrebleu", "chrf": "sacrebleu"}
-"""The package that each metric is computed by; `pip install 'kdlab[eval]'` brings them."""
+"""The package that each of these metrics is computed by; `pip install 'kdlab[eval]'` brings them."""
 ROUGE = ("rouge1", "rouge2", "rougeL")
 _READABLE = re.compile(r"[a-z0-9]", re.IGNORECASE)
 

@@ -38,6 +38,7 @@ def build(
     seed: int,
     device: torch.device | str = "cpu",
     pairing: str = "strict",
+    teacher_entries: int | None = None,
     calibration_BT: Tensor | None = None,
 ) -> Student:
     """See `models.student.build_student`."""
@@ -54,8 +55,8 @@ def build(
         model, description = _cut(config.from_teacher, teacher, tokenizer, dtype, calibration_BT)
     else:
         entries = size(tokenizer)
-        if teacher is not None:
-            theirs = teacher.config.get_text_config().vocab_size
+        theirs = teacher_entries if teacher is None else teacher.config.get_text_config().vocab_size
+        if theirs is not None:
             entries = bare_entries(tokenizer, teacher_tokenizer, teacher_entries=theirs)
         model, description = _bare(config.architecture or {}, entries, tokenizer, dtype, seed)
     if teacher is not None and pairing != "cross":

@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from kdlab.models.student import StudentConfig
-    from kdlab.teachers.live import TeacherConfig
+    from kdlab.teachers.base import Teacher
+    from kdlab.teachers.options import TeacherConfig
 
 CROSS = "a cross-tokenizer loss (loss=uld_hybrid or loss=span_kl)"
 SHOWN = 3
 """Differences that a message shows."""
 
 
-def check_pair(student: StudentConfig, teacher: TeacherConfig, *, pairing: str = "strict") -> None:
+def check_pair(
+    student: StudentConfig, teacher: TeacherConfig, *, pairing: str = "strict", opened: Teacher | None = None
+) -> None:
     """Raise ValueError, in one line, where the student and its teacher cannot be compared as `pairing` wants: see
-    `refuse_pair`.
+    `refuse_pair`. `opened` is the teacher where it has no weights to read (a cache, a server).
 
     Does nothing where there is no teacher, and where the student is made out of the teacher's own files.
     """
     if teacher.source == "none" or teacher.path is None or (student.path is None and student.tokenizer is None):
         return
     same = (student.path, student.revision) == (teacher.path, teacher.revision)
-    if same and student.tokenizer in (None, teacher.path):
+    if opened is None and same and student.tokenizer in (None, teacher.path):
         return
     from kdlab.models.loading import load_config, read_tokenizer, refuse_unless_language_model
     from kdlab.models.seq2seq import refuse_unlike
@@ -42,8 +45,11 @@ def check_pair(student: StudentConfig, teacher: TeacherConfig, *, pairing: str =
         seq2seq[option] = bool(config.is_encoder_decoder)
         return int(config.get_text_config().vocab_size)
 
-    theirs = entries(teacher.path, teacher.revision, teacher.trust_remote_code, "teacher.path")
-    teacher_tokenizer = read_tokenizer(teacher.path, teacher.revision, teacher.trust_remote_code, option="teacher.path")
+    if opened is not None:
+        theirs, teacher_tokenizer = opened.vocabulary, opened.tokenizer
+    else:
+        told = (teacher.path, teacher.revision, teacher.trust_remote_code)
+        theirs, teacher_tokenizer = entries(*told, "teacher.path"), read_tokenizer(*told, option="teacher.path")
     if student.tokenizer is not None:
         tokenizer = read_tokenizer(student.tokenizer, option="student.tokenizer")
     else:
@@ -52,7 +58,7 @@ def check_pair(student: StudentConfig, teacher: TeacherConfig, *, pairing: str =
     mine = theirs
     if student.path is not None:
         mine = entries(student.path, student.revision, student.trust_remote_code, "student.path")
-        if pairing != "cross":
+        if pairing != "cross" and opened is None:
             refuse_unlike(named(student), seq2seq["student.path"], teacher.path, seq2seq["teacher.path"])
     elif student.architecture is not None:
         own = student.architecture.get("vocab_size")

@@ -20,22 +20,27 @@ PACKAGES = {
     "torchao_int8": ("torchao",),
     "gptq": ("optimum", "gptqmodel"),
     "gguf": ("kernels",),
+    "exl3": ("exllamav3",),
 }
 """What each kind needs."""
 EXTRAS = {"bnb8": "quant", "nf4": "quant", "torchao_int8": "quant", "gptq": "gptq"}
-"""Our extra that installs it. `kernels` has none: transformers says which releases of it fit."""
+"""Our extra that installs it. `kernels` has none: transformers says which releases of it fit; nor has `exllamav3`,
+which compiles its kernels for the CUDA that is there."""
 TRAINABLE = ("none", "bnb8", "nf4", "torchao_int8")
 """Kinds that adapters are trained over (`student.quantization`)."""
-BACKENDS = {"bitsandbytes": "nf4", "torchao": "torchao_int8", "gptq": "gptq", "awq": "gptq"}
+BACKENDS = {"bitsandbytes": "nf4", "torchao": "torchao_int8", "gptq": "gptq", "awq": "gptq", "exl3": "exl3"}
 """By the method that a checkpoint was saved with, a kind that needs the same packages."""
+AS_SAVED = ("gptq", "exl3")
+"""Kinds that read a checkpoint which was saved so, and pack nothing."""
 
 
 @dataclass(kw_only=True)
 class QuantizationConfig:
     """`kind`: none, bnb8 (LLM.int8, Dettmers et al., 2022), nf4 (QLoRA's 4-bit, Dettmers et al., 2023), torchao_int8
-    (weight-only): packed while a plain checkpoint is read. gptq (Frantar et al., 2023): the checkpoint is packed
-    already. gguf: a GGUF file stays packed, on a GPU (with none it is spelt out). On a CPU they save memory, not time:
-    bfloat16 is as fast or faster. A checkpoint that is packed already loads as it is with none."""
+    (weight-only): packed while a plain checkpoint is read. gptq (Frantar et al., 2023) and exl3 (ExLlamaV3, after QTIP,
+    Tseng et al., 2024; on a CUDA GPU only): the checkpoint is packed already. gguf: a GGUF file stays packed, on a GPU
+    (with none it is spelt out). On a CPU they save memory, not time: bfloat16 is as fast or faster. A checkpoint that
+    is packed already loads as it is with none."""
 
     kind: str = "none"
 
@@ -76,21 +81,50 @@ def loading_options(
     packages are missing.
     """
     kind, saved = quantization.kind, saved_method(model_config)
-    if kind == "gptq" and saved != "gptq":
+    if kind in AS_SAVED and saved != kind:
+        wanted = "a GPTQ" if kind == "gptq" else "an EXL3"
         raise ValueError(
-            f"{name}: quantization=gptq reads a GPTQ checkpoint, and its weights are {saved or 'plain'}; "
+            f"{name}: quantization={kind} reads {wanted} checkpoint, and its weights are {saved or 'plain'}; "
             f"set quantization={'none' if saved else 'bnb8, nf4 or torchao_int8'}"
         )
     place = {"device_map": {"": str(device)}}  # packed weights cannot be moved afterwards
     if saved is not None:
-        if kind not in ("none", "gptq"):
+        if kind not in ("none", *AS_SAVED):
             raise ValueError(f"{name}: its weights are quantised already ({saved}); set quantization=none")
         problem = lacking(BACKENDS.get(saved, "none"))
         if problem is not None:
             raise ValueError(f"{name}: its weights are packed by {saved}, which {problem}")
+        if saved == "exl3":
+            _refuse_without_cuda(device, name)
+            _let_transformers_read_exl3(name)
         return place
     packer = transformers_config(quantization, dtype)
     return {} if packer is None else {"quantization_config": packer} | place
+
+
+def _refuse_without_cuda(device: torch.device | str, name: str) -> None:
+    """Raise ValueError unless `device` is a CUDA GPU: EXL3 has kernels for no other."""
+    if str(device).partition(":")[0] != "cuda":
+        raise ValueError(
+            f"{name}: EXL3 weights need a CUDA GPU, and this runs on {device}; "
+            "give a checkpoint that is packed otherwise, "
+            "or serve it elsewhere and ask it with teacher=openai"
+        )
+
+
+def _let_transformers_read_exl3(name: str) -> None:
+    """Tell transformers what `quant_method: exl3` in a config.json means. exllamav3 compiles when it is imported, and
+    raises whatever its compiler does."""
+    import importlib
+
+    try:
+        importlib.import_module("exllamav3.integration.transformers").register()
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"{name}: exllamav3 is installed but does not load ({words}); it needs release 1.6 or "
+            "later, built for this CUDA and PyTorch"
+        ) from error
 
 
 def transformers_config(config: QuantizationConfig, dtype: torch.dtype) -> Any:
@@ -98,7 +132,7 @@ def transformers_config(config: QuantizationConfig, dtype: torch.dtype) -> Any:
 
     Raises ValueError naming the extra when its package is not installed.
     """
-    if config.kind in ("none", "gptq"):
+    if config.kind in ("none", *AS_SAVED):
         return None
     problem = lacking(config.kind)
     if problem is not None:
@@ -134,7 +168,7 @@ def refuse_gguf(path: str, *, device: torch.device | str, name: str) -> None:
 
 def refuse_unpacked(model: nn.Module, quantization: QuantizationConfig, *, name: str) -> None:
     """Raise ValueError where packing found no matrix that it could pack: torchao knows only plain linear layers."""
-    if quantization.kind in ("none", "gptq"):
+    if quantization.kind in ("none", *AS_SAVED):
         return
     if not any(hasattr(w, "__tensor_flatten__") or not w.is_floating_point() for w in model.parameters()):
         raise ValueError(

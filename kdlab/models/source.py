@@ -54,9 +54,14 @@ def resolve(path: str, revision: str | None = None, *, option: str = "path") -> 
     return _hub_or_wheel(path, revision, option)
 
 
+def weight_folder(source: Source) -> Path | None:
+    """The folder of the source's weight files; None where it lies on no disk here."""
+    return source.folder or (_hub_cache(source.location, source.revision) if source.kind == "hub" else None)
+
+
 def disk_bytes(source: Source) -> int | None:
     """Bytes of the source's weight files; None where it lies on no disk here."""
-    folder = source.folder or (_hub_cache(source.location, source.revision) if source.kind == "hub" else None)
+    folder = weight_folder(source)
     if folder is None:
         return None
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

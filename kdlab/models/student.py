@@ -136,13 +136,15 @@ def build_student(
     seed: int,
     device: torch.device | str = "cpu",
     pairing: str = "strict",
+    teacher_entries: int | None = None,
     calibration_BT: Tensor | None = None,
 ) -> Student:
     """Make the student that `config` names, on the CPU, in train mode. The same arguments give the same weights.
 
     `device` is where it will train: `student.dtype=auto` is what that device multiplies natively.
 
-    `pairing` is how its vocabulary meets the teacher's (`losses.base.Loss.pairing`).
+    `pairing` is how its vocabulary meets the teacher's (`losses.base.Loss.pairing`). `teacher_entries` is how many
+    entries a teacher predicts that has no model here.
 
     `calibration_BT` are token ids that `from_teacher.pick=importance` judges layers on; None takes a page of the Python
     language reference. Raises ValueError when no origin is set, when a cut has no teacher, and when student and teacher
@@ -157,5 +159,6 @@ def build_student(
         seed=seed,
         device=device,
         pairing=pairing,
+        teacher_entries=teacher_entries,
         calibration_BT=calibration_BT,
     )

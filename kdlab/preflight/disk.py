@@ -55,7 +55,8 @@ def predict_disk(config: TrainConfig, models: Sketches, output_dir: Path) -> Dis
     checkpoint = weights + state_bytes(config.optimizer, trainable) + average
     adapters = weights if config.student.lora is not None else 0
     whole = student.size.bytes
-    downloads = student.missing_bytes + (models.teacher.missing_bytes if models.teacher is not None else 0)
+    others = (side for side in (models.teacher, models.lender) if side is not None)
+    downloads = student.missing_bytes + sum(side.missing_bytes for side in others)
     return Disk(
         checkpoint=checkpoint,
         checkpoints=checkpoint * (3 if trainer.checkpoint.best else 2),

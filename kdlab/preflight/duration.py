@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdlab.preflight.live import inner
 from kdlab.preflight.machine import Speed
+from kdlab.preflight.signals import kept_hidden
 from kdlab.preflight.sketch import Sketch, Sketches
 from kdlab.preflight.workload import Reading, Workload
 
@@ -75,6 +76,9 @@ def predict_time(
     if teacher is not None and asks:
         both = forward(teacher, work.teacher, width=work.teacher_largest.width) + head(teacher, work.teacher)
         step += both / teacher_speed.products
+    # A row's logits, where a cache keeps hidden states.
+    product = 2.0 * student.vocabulary * kept_hidden(models) / speed.products
+    step += product * work.teacher.rows if asks else 0.0
     step *= SLOWER
     held = work.student_evaluation
     once = (forward(student, held, width=work.heldout.width) + head(student, held)) / speed.products
@@ -82,6 +86,7 @@ def predict_time(
         theirs = work.teacher_evaluation
         both = forward(teacher, theirs, width=work.teacher_heldout.width) + head(teacher, theirs)
         once += both / teacher_speed.products
+    once += product * work.teacher_evaluation.rows
     once = SLOWER * (once + PASSES * held.rows * student.vocabulary / speed.softmaxes)
     evaluations = 1 + evaluations_while(config, work)
     evaluate = evaluations * once + writing(config, models, speed)

@@ -15,10 +15,12 @@ from kdlab.text.alignment import Stretch, align
 from kdlab.text.vocabulary import token_bytes
 
 LONGEST = 160
-"""Tokens of an example that are shown; of a longer one the beginning and the end."""
+PROMPTED = 800
+"""Tokens of an example that are shown, and of one behind prompts of both sides, which stand in its middle; of a longer
+one the beginning and the end."""
 
 
-def pieces(batch: Batch, tokenizer: Any, *, row: int = 0) -> dict[str, list[Piece]]:
+def pieces(batch: Batch, tokenizer: Any, *, row: int = 0, longest: int = LONGEST) -> dict[str, list[Piece]]:
     """The first example of a batch, by its parts: "text", or "source" and "target" of an encoder-decoder."""
     ids = batch.input_ids_BT[row].tolist()
     if not batch.shift:
@@ -26,21 +28,21 @@ def pieces(batch: Batch, tokenizer: Any, *, row: int = 0) -> dict[str, list[Piec
         source = [i for i, seen in zip(ids, batch.attention_mask_BT[row].tolist(), strict=True) if seen]
         target = [i for i in batch.labels_BT[row].tolist() if i != IGNORE]
         return {
-            "source": _shown([(i, False) for i in source], tokenizer),
-            "target": _shown([(i, True) for i in target], tokenizer),
+            "source": _shown([(i, False) for i in source], tokenizer, longest),
+            "target": _shown([(i, True) for i in target], tokenizer, longest),
         }
     labels = batch.labels_BT[row].tolist()
     length = len(ids) if batch.attention_mask_BT is None else int(batch.attention_mask_BT[row].sum())
     marked = [(i, t > 0 and label != IGNORE) for t, (i, label) in enumerate(zip(ids, labels, strict=True))]
-    return {"text": _shown(marked[:length], tokenizer)}
+    return {"text": _shown(marked[:length], tokenizer, longest)}
 
 
-def _shown(marked: list[tuple[int, bool]], tokenizer: Any) -> list[Piece]:
+def _shown(marked: list[tuple[int, bool]], tokenizer: Any, longest: int) -> list[Piece]:
     """Stretches of tokens that are all targets, or none of them, decoded; the middle of a long text left out."""
-    half = LONGEST // 2
-    if len(marked) > LONGEST:
+    half = longest // 2
+    if len(marked) > longest:
         dropped = len(marked) - 2 * half
-        begin, end = _shown(marked[:half], tokenizer), _shown(marked[-half:], tokenizer)
+        begin, end = (_shown(part, tokenizer, longest) for part in (marked[:half], marked[-half:]))
         return [*begin, Piece(text=f" ... {dropped} tokens ... "), *end]
     found = []
     for target, group in groupby(marked, key=lambda pair: pair[1]):
@@ -51,8 +53,8 @@ def _shown(marked: list[tuple[int, bool]], tokenizer: Any) -> list[Piece]:
 
 def span_pieces(batch: Batch, student: Any, teacher: Any) -> tuple[list[str], list[str]] | None:
     """The supervised text of the first example as both tokenizers cut it: each span's tokens joined by `·`. None where
-    the batch comes from one tokenizer."""
-    if batch.teacher is None:
+    the batch comes from one tokenizer, whatever the prompts."""
+    if batch.teacher is None or batch.starts_BT is None:
         return None
     ours, theirs = _stretch(batch), _stretch(batch.teacher)
     span_N, span_M, spans = align(ours[0], theirs[0])

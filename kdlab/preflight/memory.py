@@ -4,6 +4,7 @@ A run's peak is that of its worst moment. With W the weights of both models, O t
 the weights, G the gradients:
 
     reading the teacher    base + W(teacher) + its files, mapped while they are read
+    cutting the student    base + W + the files of the model that a cache is of, or of a packed teacher
     a training step        base + W + O + the largest of
                                the teacher's forward pass
                                the forward pass, + the loss's chunks of logits at its end   (+ G when accumulating)
@@ -26,9 +27,11 @@ import torch
 from kdlab.losses.base import RowLoss
 from kdlab.losses.sides import math_dtype, spans, tile_rows
 from kdlab.models.self_attention import attend_eagerly
+from kdlab.models.size import measure
 from kdlab.preflight.findings import size
 from kdlab.preflight.inner_terms import inner_bytes
 from kdlab.preflight.live import Passes, Shape, by_formula, inner, passes, pretend
+from kdlab.preflight.signals import DECODED, kept_hidden, signals_of
 from kdlab.preflight.sketch import Sketch, Sketches
 from kdlab.preflight.weights import gradient_bytes, state_bytes, step_bytes, weight_bytes
 from kdlab.preflight.workload import Workload
@@ -111,19 +114,21 @@ def predict(
     average = 4 * entries if trainer.ema is not None else 0
     ours, theirs = _run(memory, config, models, work, autocast=autocast, device=device, gradients=G)
     loss = loss_bytes(config, models, work, autocast=autocast, device=device)
+    kept = signals_of(config, models, device)
+    signals = DECODED * kept.row * max(work.largest.rows, work.heldout.rows)
     # Each process of a DistributedDataParallel job gathers gradients in buckets beside the gradients themselves.
     buckets = G if trainer.devices > 1 else 0
-    held = W_teacher + W_student + projections.weights + state + average + buckets
+    held = W_teacher + kept.head + W_student + projections.weights + state + average + buckets
     again = G if trainer.accumulate > 1 else 0
-    W_kept = W_teacher + W_student
-    evaluation = evaluation_bytes(models, work) + (gradient_bytes(trainable) if average else 0)
+    W_kept = W_teacher + kept.head + W_student
+    evaluation = evaluation_bytes(models, work) + signals + (gradient_bytes(trainable) if average else 0)
     files = (teacher.disk_bytes or 0) if teacher is not None and device.type != "cuda" else 0
     read_back = gradient_bytes(trainable) + state if trainer.checkpoint.final == "best" and device.type != "cuda" else 0
     moments = {
         "reading the teacher": W_teacher + files,
         "the teacher's forward pass": held + again + theirs.read,
-        "the loss": held + again + max(ours.forward, ours.kept + loss) + projections.activations,
-        "the backward pass": held + max(ours.backward + again, G) + projections.activations,
+        "the loss": held + again + max(ours.forward, ours.kept + loss) + projections.activations + signals,
+        "the backward pass": held + max(ours.backward + again, G) + projections.activations + signals,
         "the optimiser's step": held + G + step_bytes(config.optimizer, trainable),
         "an evaluation": held + G + max(ours.read, theirs.read) + evaluation,
         "generated answers": held + G + generation_bytes(config, models),
@@ -131,6 +136,9 @@ def predict(
     }
     if teacher is not None and teacher.packed != "none" and config.student.from_teacher is not None:
         moments["cutting the student"] = W_teacher + W_student + 2 * teacher.size.parameters  # read again, in bfloat16
+    if models.lender is not None:
+        on_disk = (models.lender.disk_bytes or 0) if device.type != "cuda" else 0
+        moments["cutting the student"] = W_student + measure(models.lender.model).bytes + on_disk
     if teacher is None:
         del moments["reading the teacher"], moments["the teacher's forward pass"]
     if not read_back:
@@ -147,6 +155,8 @@ def predict(
             exact=exact,
             lower="teacher.dtype=bfloat16; quantization=...; a smaller teacher",
         ),
+        Part(name="the teacher's head", bytes=kept.head, lower="a cache of codec=topk"),
+        Part(name="signals", bytes=signals, lower=lower_batch),
         Part(name="student weights", bytes=W_student, exact=student_exact, lower="a smaller student"),
         Part(name="gradients", bytes=G, lower="student.lora.r=8"),
         Part(name="optimiser state", bytes=state, lower="student.lora.r=8; optimizer=adamw_8bit, adafactor or sgd"),
@@ -242,14 +252,17 @@ def loss_bytes(
             whole = isinstance(loss, RowLoss) and loss.compile
             tile = longest if whole else min(longest, tile_rows(side.vocabulary, device))
             total += TILE_TENSORS * 4 * tile * side.vocabulary
+    if kept_hidden(models) and loss.asks_teacher:
+        chunks = spans(work.teacher_largest.rows, widest, loss.chunk_rows, device)
+        total += max(end - start for start, end in chunks) * widest * 4
     return total
 
 
 def evaluation_bytes(models: Sketches, work: Workload) -> int:
     """Three chunks of at most 256 rows in float32 (`metrics.heldout`), two where there is no teacher."""
     rows = min(CHUNK_ROWS, max(work.heldout.rows, 1))
-    entries = max(side.vocabulary for side in (models.student, models.teacher) if side is not None)
-    return rows * entries * 4 * (3 if models.teacher is not None else 2)
+    entries = max(side.vocabulary for side in (models.student, models.reader) if side is not None)
+    return rows * entries * 4 * (3 if models.reader is not None else 2)
 
 
 def generation_bytes(config: TrainConfig, models: Sketches) -> int:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdlab.models import dtype as dtypes
-from kdlab.preflight.findings import Section, count
+from kdlab.preflight.findings import Section, count, size
 from kdlab.preflight.inner_terms import refuse_layers
 from kdlab.preflight.live import inner
 from kdlab.preflight.sketch import Sketch, Sketches
 
 if TYPE_CHECKING:
+    from kdlab.teachers.base import Teacher
     from kdlab.training.recipe import TrainConfig
 
 RELATIVE = ("t5", "mt5", "umt5", "longt5")
@@ -24,6 +25,9 @@ def say_models(section: Section, models: Sketches) -> dict[str, Any]:
     numbers: dict[str, Any] = {"teacher": None}
     sides: list[tuple[str, Sketch | None]] = [("teacher", models.teacher), ("student", models.student)]
     for whose, side in sides:
+        if side is None and models.told is not None:
+            numbers[whose] = say_told(section, models.told)
+            continue
         if side is None:
             section.say("note", "no teacher: the labels alone teach")
             continue
@@ -34,6 +38,14 @@ def say_models(section: Section, models: Sketches) -> dict[str, Any]:
         line = f"{whose}: {count(found.parameters)} parameters{trained}, {dtype_name(side)}{packed}, {side.description}"
         section.say("ok", line)
     return numbers
+
+
+def say_told(section: Section, teacher: Teacher) -> dict[str, Any]:
+    """A teacher that is no model here."""
+    on_disk = "" if teacher.disk_bytes is None else f", {size(teacher.disk_bytes)} on disk"
+    section.say("ok", f"teacher: no model here; {teacher.description}{on_disk}")
+    section.say("note", "the teacher's own texts, answers and speed are left out of the report")
+    return {"source": teacher.description, "disk_bytes": teacher.disk_bytes, "parameters": None}
 
 
 def dtype_name(side: Sketch) -> str:
@@ -72,20 +84,23 @@ def say_limits(section: Section, config: TrainConfig, models: Sketches, device: 
         section.say("failure", str(error))
     for whose, side in (("teacher", models.teacher), ("student", models.student)):
         if side is not None:
-            _positions(section, whose, side, config)
+            length = config.dataset.max_length
+            say_positions(section, whose, side, length, what=f"dataset.max_length={length}")
 
 
-def _positions(section: Section, whose: str, side: Sketch, config: TrainConfig) -> None:
-    """Whether a model has a place for every token."""
+def say_positions(
+    section: Section, whose: str, side: Sketch, asked: int, *, what: str, remedy: str | None = None
+) -> None:
+    """Whether a model has a place for every one of `asked` tokens, which `what` asks for. `remedy` is None where
+    `dataset.max_length` is one."""
     text = side.config.get_text_config()
     most = getattr(text, "max_position_embeddings", None)
-    asked = config.dataset.max_length
     if not isinstance(most, int) or asked <= most or side.config.model_type in RELATIVE:
         return
     learned = any("position" in name or "wpe" in name for name, _ in inner(side.model).named_parameters())
-    line = f"dataset.max_length={asked}: the {whose} was made for {most} positions"
+    line = f"{what}: the {whose} was made for {most} positions"
     section.say(
         "failure" if learned else "warning",
         f"{line}{', and has no others' if learned else ''}",
-        f"dataset.max_length={most}",
+        remedy or f"dataset.max_length={most}",
     )

@@ -16,9 +16,13 @@ from kdlab.models.size import Size, measure
 from kdlab.models.source import disk_bytes, resolve
 from kdlab.models.student import build_student
 from kdlab.preflight.live import inner
+from kdlab.teachers.cached import CachedTeacher
+from kdlab.teachers.opening import open_teacher
+from kdlab.training.models import refuse_changed
 
 if TYPE_CHECKING:
     from kdlab.data.dataset import Side
+    from kdlab.teachers.base import Teacher
     from kdlab.training.recipe import TrainConfig
 
 
@@ -79,10 +83,31 @@ class Sketch:
 
 @dataclass(frozen=True, kw_only=True)
 class Sketches:
-    """Student and teacher (None: labels alone), on the meta device: shapes, and no memory."""
+    """Student and teacher, on the meta device: shapes, and no memory.
+
+    `teacher` is None where labels alone teach, and where the teacher is no model here: it is then `told`, opened as the
+    run opens it. `lender` is the model whose signals a cache holds, where the student is cut from it.
+    """
 
     student: Sketch
     teacher: Sketch | None
+    told: Teacher | None = None
+    lender: Sketch | None = None
+
+    @property
+    def reader(self) -> Sketch | Teacher | None:
+        """Whoever teaches: its tokenizer and its vocabulary."""
+        return self.teacher or self.told
+
+    def sides(self, pairing: str) -> tuple[Side, Side | None]:
+        """How the student reads text, and how a teacher does that has a tokenizer of its own."""
+        from kdlab.data.dataset import Side
+
+        if self.reader is None or pairing != "cross":
+            return self.student.side(), None
+        if self.teacher is not None:
+            return self.student.side(), self.teacher.side()
+        return self.student.side(), Side(tokenizer=self.reader.tokenizer, entries=self.reader.vocabulary)
 
 
 def sketch(config: TrainConfig, device: torch.device) -> Sketches:
@@ -90,21 +115,38 @@ def sketch(config: TrainConfig, device: torch.device) -> Sketches:
 
     Raises ValueError or FileNotFoundError, each in one line, for models that are nowhere or do not go together.
     """
+    if config.teacher.source != "live":
+        return _told(config, device)
     check_pair(config.student, config.teacher, pairing=config.loss.pairing)
-    teacher = None
-    if config.teacher.source != "none":
-        told = config.teacher
-        assert told.path is not None
-        dtype = dtypes.resolve(told.dtype, device)
-        if config.quantization.kind == "gguf":
-            refuse_gguf(told.path, device=device, name=f"teacher.path={told.path}")
-        place = Place(path=told.path, revision=told.revision, trust=told.trust_remote_code, option="teacher.path")
-        teacher = _from_config(place, dtype, config.quantization, device)
-        teacher.model.requires_grad_(False)
-    return Sketches(student=_student(config, teacher, device), teacher=teacher)
+    told = config.teacher
+    assert told.path is not None
+    dtype = dtypes.resolve(told.dtype, device)
+    if config.quantization.kind == "gguf":
+        refuse_gguf(told.path, device=device, name=f"teacher.path={told.path}")
+    place = Place(path=told.path, revision=told.revision, trust=told.trust_remote_code, option="teacher.path")
+    teacher = _from_config(place, dtype, config.quantization, device)
+    teacher.model.requires_grad_(False)
+    return Sketches(student=_student(config, teacher, None, device), teacher=teacher)
 
 
-def _student(config: TrainConfig, teacher: Sketch | None, device: torch.device) -> Sketch:
+def _told(config: TrainConfig, device: torch.device) -> Sketches:
+    """The student of a teacher that is no model here, or of none."""
+    told = open_teacher(config.teacher)
+    check_pair(config.student, config.teacher, pairing=config.loss.pairing, opened=told)
+    lender = None
+    if isinstance(told, CachedTeacher) and config.student.from_teacher is not None:
+        of = told.cache.manifest.teacher
+        trust, option = config.teacher.trust_remote_code, "student.from_teacher: teacher.path"
+        place = Place(path=of["path"], revision=of["revision"], trust=trust, option=option)
+        dtype = torch.bfloat16 if of["quantization"] != "none" else dtypes.resolve(of["dtype"], device)
+        lender = _from_config(place, dtype, QuantizationConfig(), device)
+        if not lender.missing_bytes:
+            refuse_changed(told)
+    return Sketches(student=_student(config, lender, told, device), teacher=None, told=told, lender=lender)
+
+
+def _student(config: TrainConfig, teacher: Sketch | None, opened: Teacher | None, device: torch.device) -> Sketch:
+    """The student; `teacher` is what it may be cut from, `opened` a teacher that is no model here."""
     told = config.student
     if told.path is not None:
         dtype = dtypes.resolve(told.dtype, device)
@@ -124,14 +166,16 @@ def _student(config: TrainConfig, teacher: Sketch | None, device: torch.device) 
         return replace(found, model=model.train(), tokenizer=tokenizer)
     if told.from_teacher is not None and told.from_teacher.pick == "importance":  # needs weights; the size is the same
         told = replace(told, from_teacher=replace(told.from_teacher, pick="even"))
+    lends = opened or teacher
     with torch.device("meta"):
         made = build_student(
             told,
             None if teacher is None else teacher.model,
-            None if teacher is None else teacher.tokenizer,
+            None if lends is None else lends.tokenizer,
             seed=config.seed,
             device=device,
             pairing=config.loss.pairing,
+            teacher_entries=None if opened is None else opened.vocabulary,
         )
     return Sketch(model=made.model, tokenizer=made.tokenizer, description=made.description)
 

@@ -14,6 +14,7 @@ from kdlab.text.templates import chat_template, read_template, turn_end
 from kdlab.text.vocabulary import audit
 
 if TYPE_CHECKING:
+    from kdlab.teachers.base import Teacher
     from kdlab.training.recipe import TrainConfig
 
 LITTLE = 0.5
@@ -26,7 +27,7 @@ def say_tokenizers(section: Section, config: TrainConfig, models: Sketches) -> d
 
     Raises ValueError where they do not go together.
     """
-    student, teacher = models.student, models.teacher
+    student, teacher = models.student, models.reader
     numbers: dict[str, Any] = {"pairing": config.loss.pairing, "student": facts(student)}
     section.say("ok" if student.tokenizer.eos_token else "warning", f"student: {described(student)}")
     if teacher is None:
@@ -45,7 +46,7 @@ def say_tokenizers(section: Section, config: TrainConfig, models: Sketches) -> d
     return numbers
 
 
-def facts(side: Sketch) -> dict[str, Any]:
+def facts(side: Sketch | Teacher) -> dict[str, Any]:
     """A tokenizer in plain values."""
     tokenizer = side.tokenizer
     end = turn_end(tokenizer, chat_template(tokenizer))
@@ -60,7 +61,7 @@ def facts(side: Sketch) -> dict[str, Any]:
     }
 
 
-def described(side: Sketch) -> str:
+def described(side: Sketch | Teacher) -> str:
     """A tokenizer in one line."""
     told = facts(side)
     special = ", ".join(f"{name} {told[name] or 'none'}" for name in ("bos", "eos", "pad"))
@@ -70,7 +71,7 @@ def described(side: Sketch) -> str:
     return f"{told['entries']:,} entries{padding}; {special}; {template}{turn}"
 
 
-def _shared(section: Section, student: Sketch, teacher: Sketch) -> dict[str, Any]:
+def _shared(section: Section, student: Sketch, teacher: Sketch | Teacher) -> dict[str, Any]:
     shared = shared_entries(
         student.tokenizer, teacher.tokenizer, entries=student.vocabulary, teacher_entries=teacher.vocabulary
     )
@@ -81,7 +82,7 @@ def _shared(section: Section, student: Sketch, teacher: Sketch) -> dict[str, Any
     return {"shared": shared, "cut": cut}
 
 
-def _cross(section: Section, student: Sketch, teacher: Sketch, template: str | None) -> dict[str, Any]:
+def _cross(section: Section, student: Sketch, teacher: Sketch | Teacher, template: str | None) -> dict[str, Any]:
     found = audit(student.tokenizer, teacher.tokenizer, template=template)
     share = f"{found.student_share:.1%} of the student's vocabulary, {found.teacher_share:.1%} of the teacher's"
     verdict = "ok" if found.student_share >= LITTLE else "warning"

@@ -35,8 +35,8 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Steps, and what each costs. `student` and `teacher` differ where each has a tokenizer of its own. `largest` and
-    `heldout` are the largest micro-batches met in training and in evaluation."""
+    """Steps, and what each costs. `student` and `teacher` differ where each has its own tokenizer or prompt. `largest`
+    and `heldout` are the largest micro-batches met in training and in evaluation."""
 
     steps: int
     steps_per_epoch: int | None
@@ -65,7 +65,8 @@ def workload(config: TrainConfig, data: DistillData) -> Workload:
     total = config.trainer.max_steps or config.trainer.max_epochs * len(loader)
     batches = [batch for step in steps for batch in step]
     heldout = list(data.heldout())
-    longest = int(data.data.train.lengths.max()) if isinstance(data.data.train, TokenStore) else 0
+    stores = [data.data.train, data.data.train.teacher] if isinstance(data.data.train, TokenStore) else [None, None]
+    longest, theirs_longest = (0 if store is None else int(store.lengths.max()) for store in stores)
     return Workload(
         steps=total,
         steps_per_epoch=per_epoch,
@@ -75,7 +76,7 @@ def workload(config: TrainConfig, data: DistillData) -> Workload:
         student_evaluation=_reading(heldout, 1),
         teacher_evaluation=_reading(_theirs(heldout), 1),
         largest=_largest(batches, at_least=0 if config.dataset.pack else longest),
-        teacher_largest=_largest(_theirs(batches)),
+        teacher_largest=_largest(_theirs(batches), at_least=theirs_longest),
         heldout=_largest(heldout),
         teacher_heldout=_largest(_theirs(heldout)),
         batches=batches,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import TypeVar
 
 from kdlab.reporting.comparison import Group
 from kdlab.reporting.intervals import Paired, paired
@@ -23,8 +24,7 @@ def pair_cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]], str
     """The head and rows of the table of differences as text, and what to know about them; no rows where no two groups
     have two seeds in common."""
     metrics = measured([run for group in groups for run in group.runs], minor=False)
-    pairs = list(combinations(groups, 2))
-    shown = pairs if len(pairs) <= MOST_PAIRS else [(groups[0], other) for other in groups[1:]]
+    shown, hidden = shown_pairs(groups)
     rows = []
     for first, second in shown:
         seeds = [seed for seed in first.seeds if seed in second.seeds]
@@ -36,9 +36,19 @@ def pair_cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]], str
     note += "; above 0 for the others." if better and len(better) < len(metrics) else "."
     if len(rows) > 1:
         note += f" The p are not corrected for {len(rows)} comparisons."
-    if len(shown) < len(pairs):
-        note += f" {len(pairs) - len(shown)} further pairs are not shown: compare fewer settings at a time."
+    if hidden:
+        note += f" {hidden} further pairs are not shown: compare fewer settings at a time."
     return ["difference", "n", "seeds", *(metric.short for metric in metrics)], rows, note
+
+
+Arm = TypeVar("Arm")
+
+
+def shown_pairs(arms: Sequence[Arm]) -> tuple[list[tuple[Arm, Arm]], int]:
+    """Each two of them, or, where that is more than `MOST_PAIRS`, each with the first alone; and how many are not."""
+    pairs = list(combinations(arms, 2))
+    shown = pairs if len(pairs) <= MOST_PAIRS else [(arms[0], other) for other in arms[1:]]
+    return shown, len(pairs) - len(shown)
 
 
 def _paired(first: Group, second: Group, seeds: Sequence[str], metric: Metric) -> Paired | None:

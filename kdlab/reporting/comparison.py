@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdlab.reporting import accuracy
 from kdlab.reporting.intervals import Interval, interval
 from kdlab.reporting.numbers import NONE, duration, number, percent, points, times
 from kdlab.reporting.runs import Run
@@ -169,8 +170,8 @@ def cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 
 
 def _change(run: Run, metric: Metric) -> str:
-    before, after = (metric.show(metric.of(run, who)) for who in ("before", "after"))
-    if metric.key == "top1_agreement":
+    before, after = (metric.told(run, who) for who in ("before", "after"))
+    if metric.key in ("top1_agreement", accuracy.KEY):
         return after
     return NONE if before == after == NONE else f"{before} → {after}"
 

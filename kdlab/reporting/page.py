@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from kdlab.reporting import details, results
 from kdlab.reporting.arms import TEST, pair_cells
 from kdlab.reporting.comparison import Group, cells, labels, ranked, repeats, seed_cells, seed_groups
+from kdlab.reporting.evaluations import Evaluation
 from kdlab.reporting.markup import Html, Part, fold, join, section, table, tag
 from kdlab.reporting.plots import COLOURS, drawable
+from kdlab.reporting.questions import HEAD, evaluation_cells, run_cells
 from kdlab.reporting.runs import Run
 from kdlab.reporting.style import CSS
 
@@ -16,11 +18,14 @@ OVERLAID = COLOURS - 1
 """How many runs the curves of a comparison show; the page says so where there are more."""
 
 
-def page(runs: Sequence[Run], complaints: Sequence[str] = ()) -> str:
+def page(runs: Sequence[Run], complaints: Sequence[str] = (), evaluations: Sequence[Evaluation] = ()) -> str:
     """The whole page. `complaints` are the files that could not be read, one line each."""
-    assert runs
+    assert runs or evaluations
     title = f"{runs[0].name}: kdlab run" if len(runs) == 1 else f"kdlab: {len(runs)} runs"
-    body = _one(runs[0]) if len(runs) == 1 else _many(runs)
+    if not runs:
+        title = f"kdlab: {len(evaluations)} evaluation{'s' * (len(evaluations) > 1)}"
+    parts = [_one(runs[0]) if len(runs) == 1 else _many(runs)] if runs else [tag("h1", title)]
+    body = join([*parts, evaluated(evaluations)])
     unread = section("Not read", tag("ul", *(tag("li", line) for line in complaints))) if complaints else None
     head = tag(
         "head",
@@ -66,6 +71,7 @@ def _many(given: Sequence[Run]) -> Html:
         tag("p", f"{finished} finished, {len(runs) - finished} not; {order}", class_="soft"),
         section("Comparison", comparison(runs)),
         *([seeds(groups), pairs(groups)] if (groups := seed_groups(runs)) else []),
+        answered(runs),
         section("Curves", *(key if drawable() else []), curves) if curves else None,
         section(
             "Each run", *(_folded(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True)))
@@ -97,6 +103,26 @@ def pairs(groups: Sequence[Group]) -> Html | None:
     head, rows, note = pair_cells(groups)
     lines: list[list[Part]] = [[*row] for row in rows]
     return section("Differences", tag("p", f"{TEST} {note}", class_="soft"), table([*head], lines)) if rows else None
+
+
+def answered(runs: Sequence[Run]) -> Html | None:
+    """Whether each two runs differ, question by question."""
+    rows, note = run_cells(runs)
+    lines: list[list[Part]] = [[*row] for row in rows]
+    told = tag("p", note, class_="soft") if note else None
+    return section("Question by question", told, table([*HEAD], lines) if rows else None) if note else None
+
+
+def evaluated(evaluations: Sequence[Evaluation]) -> Html | None:
+    """What `kdlab evaluate` found, model by model, and whether each two differ."""
+    if not evaluations:
+        return None
+    head, rows, pair_lines, note = evaluation_cells(evaluations)
+    lines, pair_rows = ([[*row] for row in found] for found in (rows, pair_lines))
+    parts: list[Part] = [table([*head], lines)]
+    parts += [tag("p", note, class_="soft after")] if note else []
+    parts += [table([*HEAD], pair_rows)] if pair_rows else []
+    return section("Evaluations", *parts)
 
 
 def _key(names: Sequence[str]) -> Html:

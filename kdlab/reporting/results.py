@@ -52,10 +52,7 @@ def heldout(run: Run, *, key: str, pictures: bool = True) -> Html:
     rows = run.number("metrics", "after", "rows") or run.number("metrics", "before", "rows")
     tokens = f"{number(rows)} held-out tokens" if rows else "the held-out data"
     metrics = measured([run])
-    lines = [
-        [metric.title, *(metric.show(metric.of(run, who)) for who, _ in STAGES), closed(run, metric)]
-        for metric in metrics
-    ]
+    lines = [[metric.title, *(metric.told(run, who) for who, _ in STAGES), closed(run, metric)] for metric in metrics]
     pictures = pictures and drawable()
     drawn = [_bars(run, metric, key=key) for metric in metrics if pictures]
     drawn = [figure for figure in drawn if figure is not None]

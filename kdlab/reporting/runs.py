@@ -1,6 +1,6 @@
 """Find and read runs: `run.json` and the `metrics.csv` beside it, finished or not.
 
-runs, complaints = read_all(["multirun/quickstart"])
+runs = [read(file) for file in find(["multirun/quickstart"])]
 """
 
 from __future__ import annotations
@@ -88,45 +88,32 @@ class Run:
         return [step for step, _ in known], [value for _, value in known]
 
 
-def find(paths: Sequence[str | Path]) -> list[Path]:
-    """The run files under files, folders and globs, each once, in the order given.
+def find(paths: Sequence[str | Path], names: Sequence[str] = ("run.json",)) -> list[Path]:
+    """The run files (those with one of `names`) under files, folders and globs, each once, in the order given.
 
     Raises FileNotFoundError where a path holds none.
     """
+
+    def under(folder: Path) -> list[Path]:
+        return sorted(file for name in names for file in folder.rglob(name))
+
     found: dict[Path, None] = {}
     for given in paths:
         path = Path(given)
         if path.is_file():
             files = [path]
         elif path.is_dir():
-            files = sorted(path.rglob("run.json"))
+            files = under(path)
         else:
             matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
             if not matches:
                 raise FileNotFoundError(f"{given}: no such file or folder; give what `kdlab train` wrote")
-            files = [file for match in matches for file in ([match] if match.is_file() else match.rglob("run.json"))]
-            files = sorted(file for file in files if file.name == "run.json")
+            files = [file for match in matches for file in ([match] if match.is_file() else under(match))]
+            files = sorted(file for file in files if file.name in names)
         if not files:
-            raise FileNotFoundError(f"{given}: no run.json in it; give a folder that `kdlab train` wrote")
+            raise FileNotFoundError(f"{given}: no {' or '.join(names)} in it; give a folder that `kdlab train` wrote")
         found |= {file.resolve(): None for file in files}
     return list(found)
-
-
-def read_all(paths: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
-    """The readable runs under `paths`, and one line for every run file that could not be read.
-
-    Raises FileNotFoundError where a path holds no run file, ValueError where no run file could be read.
-    """
-    runs, complaints = [], []
-    for file in find(paths):
-        try:
-            runs.append(read(file))
-        except (ValueError, OSError) as error:
-            complaints.append(str(error))
-    if not runs:
-        more = f" (and {len(complaints) - 1} more files like it)" if len(complaints) > 1 else ""
-        raise ValueError(complaints[0] + more)
-    return runs, complaints
 
 
 def read(file: Path) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kdlab.reporting import accuracy
 from kdlab.reporting.numbers import number, percent, points
 from kdlab.reporting.runs import Run
 
@@ -26,12 +27,21 @@ class Metric(NamedTuple):
 
     def of(self, run: Run, who: str) -> float | None:
         """What "before", "after" or "teacher" measured; the teacher's distance to itself is 0."""
+        if self.key == accuracy.KEY:
+            counted = accuracy.accuracy_of(run, who)
+            return None if counted is None else counted.share
         found = run.number("metrics", who, *self.key.split("."))
         measured = run.value("metrics", "teacher") is not None
         # A teacher that was measured apart was never compared token by token.
         if who == "teacher" and found is None and measured and self.key in _TO_ITSELF and not measured_apart(run):
             return _TO_ITSELF[self.key]
         return found
+
+    def told(self, run: Run, who: str) -> str:
+        """The number as text; an accuracy with its counts and interval."""
+        if self.key == accuracy.KEY:
+            return accuracy.told(accuracy.accuracy_of(run, who))
+        return self.show(self.of(run, who))
 
     def curve(self, run: Run) -> tuple[list[float], list[float]]:
         """The held-out values over steps; those from before and after training end the line where it lacks them."""
@@ -55,6 +65,7 @@ METRICS = (
     *CORE,
     Metric("bits_per_byte", "bits per byte", "bits per byte", number),
     Metric("divergence", "divergence of the loss", "divergence", number, minor=True),
+    Metric(accuracy.KEY, "accuracy of written answers", "accuracy", percent, lower=False),
     Metric("generation.rouge1", "ROUGE-1 of written answers", "ROUGE-1", points, lower=False, minor=True),
     Metric("generation.rouge2", "ROUGE-2 of written answers", "ROUGE-2", points, lower=False, minor=True),
     Metric("generation.rougeL", "ROUGE-L of written answers", "ROUGE-L", points, lower=False),

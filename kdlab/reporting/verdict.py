@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kdlab.reporting.numbers import number, percent
+from kdlab.reporting.accuracy import accuracy_note
+from kdlab.reporting.numbers import number, percent, points
 from kdlab.reporting.runs import Run
 from kdlab.reporting.stages import METRICS, Metric, Show, measured_apart
 
@@ -13,6 +14,12 @@ MARGIN = 0.01
 """A change of less than 1 % is told as such, and is neither gain nor loss."""
 JUDGED = ("kl", "perplexity", "bits_per_byte")
 """What decides: all of these that a run has, and no other, so that the headline fits the numbers told."""
+_DRAWS = "The teacher told of draws from its predictions: the KL is an unbiased estimate, exact only on average."
+KL_IS = {
+    "lower bound": "The teacher told of its most likely tokens: the KL counts all others as one, and is a lower bound.",
+    "unbiased estimate": _DRAWS,
+}
+"""What the KL is where it was taken from some of the teacher's predictions only (`kl_is` of its metrics)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +215,12 @@ def notes(run: Run) -> list[str]:
             f"{percent(cut[0])} of the teacher's probability and {percent(cut[1])} of the student's lay on tokens that "
             "the other does not have, and were cut away before they were compared."
         )
+    if kl_is := run.text("metrics", "after", "kl_is"):
+        found.append(KL_IS[kl_is])
     answered = run.number("metrics", "after", "generation", "examples")
-    if answered is not None:
+    scored = any(metric.of(run, "after") is not None for metric in METRICS if metric.show is points)
+    if answered is not None and scored:
         found.append(f"Scores from 0 to 100 over {number(answered)} written answers, each kept in generations.jsonl.")
+    if told := accuracy_note(run):
+        found.append(told)
     return found

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-from kdlab.models import dtype as dtypes
 
 if TYPE_CHECKING:
     import torch
@@ -14,30 +12,14 @@ if TYPE_CHECKING:
 
     from kdlab.batch import Batch
     from kdlab.models.quantization import QuantizationConfig
+    from kdlab.models.source import Source
     from kdlab.rows import Signal
-
-SOURCES = ("live", "none")
-
-
-@dataclass(kw_only=True)
-class TeacherConfig:
-    """`source`: "live" (a model in this process) or "none" (labels alone teach). `path` is a hub id, a folder, a GGUF
-    file or `tiny:llama`; `dtype` auto is bfloat16 where the hardware multiplies it natively."""
-
-    source: str = "live"
-    path: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    dtype: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.source not in ("???", *SOURCES):
-            raise ValueError(f"teacher.source={self.source}: must be one of {', '.join(SOURCES)}")
-        dtypes.check("teacher.dtype", self.dtype)
+    from kdlab.teachers.options import TeacherConfig
 
 
 class LiveTeacher:
-    """A frozen model, its tokenizer, and where it came from (`description`; `disk_bytes` None when made in memory).
+    """A frozen model, its tokenizer, and where it came from (`description`; `disk_bytes` and `source` None when made in
+    memory).
 
     It is no `nn.Module`: whoever holds one never lists, moves or saves its weights by accident.
     """
@@ -49,6 +31,7 @@ class LiveTeacher:
         *,
         description: str,
         disk_bytes: int | None = None,
+        source: Source | None = None,
     ) -> None:
         from kdlab.models.head import SplitModel
 
@@ -56,7 +39,19 @@ class LiveTeacher:
         self.tokenizer = tokenizer
         self.description = description
         self.disk_bytes = disk_bytes
+        self.source = source
         self.split = SplitModel(model)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.split.vocabulary
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash of the weights: of their files where they were read from some, else of the tensors."""
+        from kdlab.models.weights_hash import source_hash, weight_hash
+
+        return weight_hash(self.model) if self.source is None else source_hash(self.source)
 
     def signal(self, batch: Batch, positions_N: Tensor) -> Signal:
         """The teacher's predictions at `positions_N`, indices into the flattened `[B * T]` positions of `batch`.
@@ -93,4 +88,4 @@ def load_teacher(
         option="teacher.path",
     )
     source = resolve(config.path, config.revision, option="teacher.path")
-    return LiveTeacher(model, tokenizer, description=source.description, disk_bytes=disk_bytes(source))
+    return LiveTeacher(model, tokenizer, description=source.description, disk_bytes=disk_bytes(source), source=source)

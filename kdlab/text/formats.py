@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from kdlab.text.prompts import QUESTION, worded
+
 Row = dict[str, Any]
 Messages = list[dict[str, str]]
 Document = Messages | str
@@ -46,11 +48,13 @@ TASKS = {
 class Wording:
     """How the user's side of a row is worded. `prefix` stands before the user's text, in place of the instruction that
     a format brings itself (None: the format's own); `source_language` and `target_language` name the two sides of a
-    `translation` (None: in the order in which the row has them)."""
+    `translation` (None: in the order in which the row has them). `prompt` words the whole of it, instruction and
+    prefix included: see `prompts.worded`."""
 
     prefix: str | None = None
     source_language: str | None = None
     target_language: str | None = None
+    prompt: str = QUESTION
 
     def instruct(self, own: str, text: str) -> str:
         """`text` behind the prefix, or behind the format's `own` instruction where no prefix is given."""
@@ -75,7 +79,7 @@ class Format:
 
     def convert(self, row: Row, wording: Wording = OWN) -> Document:
         """The document of a row. Raises SkipRow where it has none, ValueError where `wording` does not fit it."""
-        return self.read(row, wording)
+        return worded(self.read(row, wording), wording.prompt)
 
     def matches(self, columns: Iterable[str]) -> bool:
         present = set(columns)

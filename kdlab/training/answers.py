@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdlab.metrics.accuracy import judge as judge_numbers
 from kdlab.metrics.generation import score
+from kdlab.models.progress import say
+from kdlab.text.final_numbers import gold
 from kdlab.training.durable import write_atomically
 from kdlab.training.generate import write_answers
 
@@ -29,13 +32,15 @@ GENERATIONS = "generations.jsonl"
 
 Answers = list[dict[str, Any]]
 """One dict an example: `example` (its number in the held-out split), `row`, `prompt`, `reference`, what each of
-"teacher", "before" and "after" wrote (None where there is no teacher), and `scores` of each by metric."""
+"teacher", "before" and "after" wrote (None where there is no teacher), and `scores` of each by metric, of accuracy the
+`value` that it comes to, the `rule` that found it and whether it is `correct`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A prompt as the student's token ids and as the teacher's (the same ones where they share a tokenizer), and the
-    reference text. `example` counts in the held-out split, `row` in the source."""
+    """A prompt as the student's token ids and as the teacher's (the same ones where they share a tokenizer and a
+    prompt), and the reference text. `example` counts in the held-out split, `row` in the source. A prompt of the
+    teacher's own may hold the answer: what it writes was then told to it (`data.gives_answer` in run.json)."""
 
     example: int
     row: int | None
@@ -99,8 +104,11 @@ def write(
     return [text.strip() for text in written]
 
 
-def begin(asked: Sequence[Question], tokenizer: Any) -> Answers:
-    """The answers before anyone has written one."""
+def begin(asked: Sequence[Question], tokenizer: Any, *, metrics: Sequence[str] = ()) -> Answers:
+    """The answers before anyone has written one. Where accuracy is among `metrics`, how many references have no number
+    is said; raises ValueError where none has one."""
+    if "accuracy" in metrics:
+        _check_numbers([question.reference for question in asked])
     texts = tokenizer.batch_decode([question.prompt for question in asked], skip_special_tokens=True)
     return [
         {
@@ -117,14 +125,34 @@ def begin(asked: Sequence[Question], tokenizer: Any) -> Answers:
     ]
 
 
+def _check_numbers(references: Sequence[str]) -> None:
+    lacking = sum(gold(reference) is None for reference in references)
+    if lacking == len(references):
+        raise ValueError(
+            "benchmark.generation.metrics=[accuracy]: no held-out reference has a number (behind ####, in \\boxed{}, "
+            "or alone); use benchmark.generation.metrics=[rouge], or raise dataset.max_length where they are cut"
+        )
+    if lacking:
+        say(f"accuracy: {lacking} of {len(references)} held-out references have no number and are left out")
+
+
 def judge(config: GenerationConfig, answers: Answers, who: str, written: Sequence[str]) -> dict[str, Any]:
-    """Enter what `who` wrote and its scores into `answers`. Returns its metrics for run.json: `examples`, and what
-    `metrics.generation.score` gives over all of them, from 0 to 100."""
-    scores = score(written, [answer["reference"] for answer in answers], metrics=config.metrics)
+    """Enter what `who` wrote and its scores into `answers`. Returns its metrics for run.json: `examples`, what
+    `metrics.generation.score` gives over all of them, from 0 to 100, and the counts of `accuracy`."""
+    references = [answer["reference"] for answer in answers]
+    scores = score(written, references, metrics=[metric for metric in config.metrics if metric != "accuracy"])
     for answer, text, found in zip(answers, written, scores.examples, strict=True):
         answer[who] = text
-        answer["scores"][who] = found
-    return {"examples": len(answers), **scores.corpus}
+        answer["scores"][who] = dict[str, Any](found)
+    metrics: dict[str, Any] = {"examples": len(answers), **scores.corpus}
+    if "accuracy" in config.metrics:
+        numbers = judge_numbers(
+            written, references, rules=config.rules, questions=[answer["prompt"] for answer in answers]
+        )
+        metrics["accuracy"] = numbers.record()
+        for answer, of_answer in zip(answers, numbers.examples, strict=True):
+            answer["scores"][who]["accuracy"] = of_answer
+    return metrics
 
 
 def keep(answers: Answers, folder: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from kdlab.losses.base import Loss
-    from kdlab.teachers.live import LiveTeacher
+    from kdlab.teachers.base import Teacher
     from kdlab.training.data import DistillData
     from kdlab.training.pair import ModelPair
     from kdlab.training.recipe import BenchmarkConfig, GenerationConfig
@@ -29,8 +29,8 @@ OF_TEACHER = ("teacher_nll", "teacher_perplexity", "teacher_bits_per_byte", "tea
 @dataclass(frozen=True, kw_only=True)
 class Before:
     """`student` and `teacher` are metrics for run.json, None without a teacher; `samples` have the keys prompt,
-    teacher and before; `answers` are those of `benchmark.generation`, None without; `key` names everything they depend
-    on."""
+    teacher (None where it is no model here) and before; `answers` are those of `benchmark.generation`, None without;
+    `key` names everything they depend on."""
 
     key: str
     student: dict[str, Any]
@@ -67,7 +67,7 @@ def measure(
     if config.generation is not None:
         answers, found = _answers(config.generation, pair, tokenizer, data, device)
         of_student["generation"] = found["before"]
-        if of_teacher is not None:
+        if of_teacher is not None and "teacher" in found:
             of_teacher["generation"] = found["teacher"]
     measured = Before(
         key=key,
@@ -97,27 +97,30 @@ def refuse_cut_mass(loss: Loss, measured: Before) -> None:
 def _of_teacher(
     config: BenchmarkConfig, pair: ModelPair, data: DistillData, of_student: dict[str, Any], device: torch.device
 ) -> dict[str, Any] | None:
-    """The teacher's own metrics, None without a teacher. Its speed is that of reading the text as it tokenises it."""
+    """The teacher's own metrics, None without a teacher. Its speed is that of reading the text as it tokenises it; one
+    that is no model here has none."""
     if pair.teacher is None:
         return None
     found: dict[str, Any] = {
         name.removeprefix("teacher_"): of_student[name] for name in OF_TEACHER if name in of_student
     }
-    read = (pair.teacher_batch(batch) for batch in data.heldout())
-    found["tokens_per_second"] = forward_speed(pair.teacher.split, read, device=device) if config.speed else None
+    found["tokens_per_second"] = None
+    if config.speed and pair.teacher.split is not None:
+        read = (pair.teacher_batch(batch) for batch in data.heldout())
+        found["tokens_per_second"] = forward_speed(pair.teacher.split, read, device=device)
     return found
 
 
 def _samples(
     config: BenchmarkConfig, pair: ModelPair, tokenizer: Any, data: DistillData, device: torch.device
 ) -> tuple[list[list[int]], list[dict[str, Any]]]:
-    """The prompts as the student reads them, and what both write after them."""
+    """The prompts as the student reads them, and what both write after them (a teacher that is no model: nothing)."""
     store, length = data.data.heldout, config.max_new_tokens
     asked = prompts(store, config.samples)
     texts = [str(text) for text in tokenizer.batch_decode(asked, skip_special_tokens=True)] if asked else []
     by_student = continuations(pair.split.model, tokenizer, asked, max_new_tokens=length, device=device)
     by_teacher: list[str | None] = [None] * len(asked)
-    if pair.teacher is not None:
+    if pair.teacher is not None and pair.teacher.model is not None:
         reader = _reader(pair.teacher, tokenizer, data)
         read = teacher_prompts(store, config.samples, tokenizer, reader)
         by_teacher = [*continuations(pair.teacher.model, reader, read, max_new_tokens=length, device=device)]
@@ -127,7 +130,7 @@ def _samples(
     ]
 
 
-def _reader(teacher: LiveTeacher, tokenizer: Any, data: DistillData) -> Any:
+def _reader(teacher: Teacher, tokenizer: Any, data: DistillData) -> Any:
     """The tokenizer that the teacher's prompts are in: its own where the data comes as both read it."""
     return tokenizer if data.data.heldout.teacher is None else teacher.tokenizer
 
@@ -135,13 +138,13 @@ def _reader(teacher: LiveTeacher, tokenizer: Any, data: DistillData) -> Any:
 def _answers(
     config: GenerationConfig, pair: ModelPair, tokenizer: Any, data: DistillData, device: torch.device
 ) -> tuple[Answers, dict[str, dict[str, Any]]]:
-    """What teacher and student answer, and the metrics of each."""
+    """What teacher and student answer, and the metrics of each that is a model here."""
     asked = questions(data.data.heldout, tokenizer, examples=config.examples)
-    answers = begin(asked, tokenizer)
+    answers = begin(asked, tokenizer, metrics=config.metrics)
     ids = [question.prompt for question in asked]
     written = write(config, pair.split.model, tokenizer, ids, device=device)
     found = {"before": judge(config, answers, "before", written)}
-    if pair.teacher is not None:
+    if pair.teacher is not None and pair.teacher.model is not None:
         ids = [question.teacher_prompt for question in asked]
         reader = _reader(pair.teacher, tokenizer, data)
         written = write(config, pair.teacher.model, reader, ids, device=device)

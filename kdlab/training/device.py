@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 
 def choose_device(config: TrainerConfig) -> torch.device:
     """The device of this process. Raises ValueError where the accelerator asked for is not there."""
-    wanted = config.accelerator
+    return find_device(config.accelerator, devices=config.devices)
+
+
+def find_device(wanted: str, *, devices: int = 1, group: str = "trainer") -> torch.device:
+    """As `choose_device`, for the accelerator that `group` asks for."""
     if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        if torch.cuda.device_count() < config.devices:
-            raise ValueError(f"trainer.devices={config.devices}: there are only {torch.cuda.device_count()}")
-        return torch.device("cuda", local_rank(config.devices))
+        if torch.cuda.device_count() < devices:
+            raise ValueError(f"{group}.devices={devices}: there are only {torch.cuda.device_count()}")
+        return torch.device("cuda", local_rank(devices))
     if wanted in ("gpu", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
     if wanted in ("auto", "cpu"):
         return torch.device("cpu")
-    raise ValueError(f"trainer.accelerator={wanted}: there is none here; use trainer.accelerator=cpu")
+    raise ValueError(f"{group}.accelerator={wanted}: there is none here; use {group}.accelerator=cpu")
 
 
 def choose_precision(config: TrainerConfig, device: torch.device) -> str:

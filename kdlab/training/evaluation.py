@@ -49,19 +49,23 @@ def evaluating(model: Any) -> Iterator[None]:
 
 def heldout_metrics(
     pair: ModelPair, batches: Iterable[Batch], *, device: torch.device, loss: Loss | None = None
-) -> dict[str, float]:
-    """`RowSums.result()` over all rows of all batches: per token, whatever the batches; and the `tokens` read.
+) -> dict[str, Any]:
+    """`RowSums.result()` over all rows of all batches: per token, whatever the batches; the `tokens` read; and what
+    `kl_is` where it is not exact.
 
     Of models with tokenizers of their own `PairSums.result()`, whose divergence is that of `loss` as it ends.
     """
+    pair, tokens = pair.judged(), 0
     sums: RowSums | PairSums | None = None
-    tokens = 0
     with evaluating(pair.split.model):
         for batch in batches:
             found = _measured(pair, batch.to(device), loss)
             sums = found if sums is None else sums + found  # type: ignore[operator]  # of one kind, as the batches are
             tokens += batch.tokens
-    return {**(sums or RowSums()).result(), "tokens": tokens}
+    metrics: dict[str, Any] = {**(sums or RowSums()).result(), "tokens": tokens}
+    if isinstance(sums, RowSums) and sums.kl_is is not None:
+        metrics["kl_is"] = sums.kl_is
+    return metrics
 
 
 def _measured(pair: ModelPair, batch: Batch, loss: Loss | None) -> RowSums | PairSums:
@@ -132,7 +136,8 @@ def prompts(store: TokenStore, count: int) -> list[list[int]]:
 
 
 def teacher_prompts(store: TokenStore, count: int, tokenizer: Any, teacher_tokenizer: Any) -> list[list[int]]:
-    """The same prompts as the teacher reads them: by its own tokenizer and template, where it has its own."""
+    """The same prompts as the teacher reads them: by its own tokenizer, template and prompt, where it has its own. A
+    prompt that holds the answer tells it: what the teacher then writes says little of what it knows."""
     found: list[list[int]] = []
     for example in _openings(store, count):
         if example.teacher is None:

@@ -5,8 +5,9 @@ Shape letters: B batch, T time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 KEPT = ("decoder_start_token_id", "forced_bos_token_id", "bad_words_ids")
 """What stays of a model's own generation config: how its texts begin, and ids that are none. Its beams, penalties and
 least lengths do not: two models are compared by the same rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """One text: how many tokens the model read and wrote (the one that ended it included), and what stopped it: "end",
+    a token of its own, or "limit", `max_new_tokens`."""
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    stopped: str
 
 
 def write_answers(
@@ -40,30 +52,73 @@ def write_answers(
     """What `model` writes for each of `prompts` (token ids), in their order, without special tokens.
 
     Greedily, with `beams` beams, or drawn (`sample`, by torch's random state) at `temperature` from the most likely
-    tokens that hold `top_p` of the probability. A causal model continues its prompt; the encoder of an encoder-decoder
-    model reads it. What other prompts are in a batch changes nothing but rounding. A prompt that leaves no room is cut,
-    a causal model's on the left, an encoder's on the right, and that is said.
+    tokens that hold `top_p` of the probability. What other prompts are in a batch changes nothing but rounding. Prompts
+    are read, and cut, as by `write_batches`.
+    """
+    how: dict[str, Any] = {"num_beams": beams, "do_sample": sample}
+    if sample:
+        how |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))  # like lengths together; the largest first
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    answers = [""] * len(prompts)
+    written = write_batches(
+        model, tokenizer, prompts, batches, max_new_tokens=max_new_tokens, device=device, options=how
+    )
+    for batch, found in zip(batches, written, strict=True):
+        for i, answer in zip(batch, found, strict=True):
+            answers[i] = answer.text
+    return answers
+
+
+def write_batches(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    batches: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    device: torch.device,
+    options: Mapping[str, Any] | None = None,
+    processors: Callable[[int], Sequence[Any]] = lambda _: (),
+) -> Iterator[list[Written]]:
+    """What `model` writes for each of `batches`, which are indices into `prompts` (token ids), one batch after the
+    other.
+
+    A causal model continues its prompt; the encoder of an encoder-decoder model reads it. A prompt that leaves no room
+    is cut, a causal model's on the left, an encoder's on the right, and that is said. Greedily, unless `options` for
+    transformers' generation config say otherwise, or the logits processors that `processors(i)` gives for batch i.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a peft wrapper
+    seq2seq = is_seq2seq(inner)
     asked = _fitted(inner, prompts, max_new_tokens)
     how = _how(inner, tokenizer, max_new_tokens)
-    how.num_beams, how.do_sample = beams, sample
-    if sample:
-        how.temperature, how.top_p, how.top_k = temperature, top_p, 0
-    answers = [""] * len(asked)
-    order = sorted(range(len(asked)), key=lambda i: -len(asked[i]))  # like lengths together; the largest batch first
-    with evaluating(model), torch.no_grad(), _own_settings_aside(inner):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            ids_BT, mask_BT = _padded([asked[i] for i in chosen], how.pad_token_id, left=not is_seq2seq(inner))
+    for name, value in (options or {}).items():
+        setattr(how, name, value)
+    for number, batch in enumerate(batches):
+        chosen = [asked[i] for i in batch]
+        ids_BT, mask_BT = _padded(chosen, how.pad_token_id, left=not seq2seq)
+        with evaluating(model), torch.no_grad(), _own_settings_aside(inner):
             written_BT = inner.generate(
-                input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), generation_config=how
+                input_ids=ids_BT.to(device),
+                attention_mask=mask_BT.to(device),
+                generation_config=how,
+                logits_processor=list(processors(number)),
             )
-            if not is_seq2seq(inner):
-                written_BT = written_BT[:, ids_BT.shape[1] :]
-            for i, text in zip(chosen, tokenizer.batch_decode(written_BT, skip_special_tokens=True), strict=True):
-                answers[i] = str(text)
-    return answers
+        written_BT = written_BT[:, 1 if seq2seq else ids_BT.shape[1] :]
+        ends = set(how.eos_token_id or ())
+        yield [
+            _read(tokenizer, ids, ends=ends, prompt_tokens=len(prompt))
+            for ids, prompt in zip(written_BT.tolist(), chosen, strict=True)
+        ]
+
+
+def _read(tokenizer: Any, ids: list[int], *, ends: set[int], prompt_tokens: int) -> Written:
+    """A text and its tokens, up to the first of `ends`; what follows it is padding."""
+    last = next((t for t, token in enumerate(ids) if token in ends), None)
+    kept = ids if last is None else ids[: last + 1]
+    text = str(tokenizer.decode(kept, skip_special_tokens=True))
+    stopped = "limit" if last is None else "end"
+    return Written(text=text, prompt_tokens=prompt_tokens, tokens=len(kept), stopped=stopped)
 
 
 def _fitted(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:

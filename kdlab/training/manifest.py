@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from kdlab.models.student import Student
-    from kdlab.teachers.live import LiveTeacher
+    from kdlab.teachers.base import Teacher
 
 SCHEMA = 1
 DONE = ("finished", "stopped_early")
@@ -158,8 +158,9 @@ def describe_device(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "device_name": name, "threads": torch.get_num_threads()}
 
 
-def describe(teacher: LiveTeacher | None, student: Student) -> dict[str, Any]:
-    """Both models: where from, how many parameters and bytes. The size of the student on disk is known at the end.
+def describe(teacher: Teacher | None, student: Student) -> dict[str, Any]:
+    """Both models: where from, how many parameters and bytes. The size of the student on disk is known at the end; of a
+    teacher that is no model here, only what its cache or server tells.
 
     `teachers_tokenizer`: whether the student reads with the teacher's (None: there is no teacher).
     """
@@ -168,10 +169,31 @@ def describe(teacher: LiveTeacher | None, student: Student) -> dict[str, Any]:
     of_student = _describe(student.model, student.description, None)
     of_student["tokenizer"] = f"{len(student.tokenizer)} tokens"
     of_student["teachers_tokenizer"] = same_tokens(student.tokenizer, teacher.tokenizer) if teacher else None
-    return {
-        "teacher": _describe(teacher.model, teacher.description, teacher.disk_bytes) if teacher is not None else None,
-        "student": of_student,
-    }
+    return {"teacher": None if teacher is None else describe_teacher(teacher), "student": of_student}
+
+
+def describe_teacher(teacher: Teacher) -> dict[str, Any]:
+    """What the record of models says of a teacher. `identity` is the hash of its weights, or of its signals; `codec`
+    how these are kept or told, None of a model."""
+    from kdlab.teachers.cached import CachedTeacher
+    from kdlab.teachers.remote import RemoteTeacher
+
+    if teacher.model is not None:
+        found = _describe(teacher.model, teacher.description, teacher.disk_bytes)
+    else:
+        found = {"source": teacher.description, **dict.fromkeys(UNKNOWN), "disk_bytes": teacher.disk_bytes}
+    found |= {"identity": teacher.identity, "codec": None}
+    if isinstance(teacher, RemoteTeacher):
+        found["codec"] = {"name": "topk", "k": teacher.server.k, "temperature": 1.0}
+    if isinstance(teacher, CachedTeacher):
+        told = teacher.cache.manifest
+        known = {"parameters": told.teacher.get("parameters"), "dtype": told.teacher["dtype"]}
+        found |= {**known, "codec": told.codec}
+    return found
+
+
+UNKNOWN = ("parameters", "trainable_parameters", "bytes", "dtype")
+"""What is not known of a teacher that is no model here."""
 
 
 def _describe(model: Any, source: str, disk_bytes: int | None) -> dict[str, Any]:

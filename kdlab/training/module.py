@@ -87,6 +87,11 @@ def inner_layers(config: TrainConfig, pair: ModelPair) -> InnerLayers | None:
     if not config.inner.terms():
         return None
     assert pair.teacher is not None
+    if pair.teacher.split is None:
+        raise ValueError(
+            f"inner.{next(iter(config.inner.terms()))}: needs the teacher's layers, and {pair.teacher.description} is "
+            "no model here; choose inner=none or a live teacher"
+        )
     return InnerLayers(config.inner, pair.split, pair.teacher.split, seed=config.seed)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from kdlab.batch import Batch
 from kdlab.models.head import SplitModel
 from kdlab.models.pair import CROSS, shared_entries
-from kdlab.rows import PairRows, Rows, cut, supervised
+from kdlab.rows import PairRows, Rows, cut, supervised, whole
 from kdlab.text.alignment import Stretch, align
 from kdlab.text.vocabulary import Matched, match
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kdlab.losses.base import Loss
     from kdlab.models.student import Student
     from kdlab.rows import Side, Signal
-    from kdlab.teachers.live import LiveTeacher
+    from kdlab.teachers.base import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,23 +36,28 @@ class ModelPair:
     """
 
     split: SplitModel
-    teacher: LiveTeacher | None
+    teacher: Teacher | None
     shared: int | None = None
     matched: Matched | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     """The student's, which the batches were made with."""
+    judge: Teacher | None = None
+    """Whose predictions of held-out rows the student is measured by (None: the teacher's)."""
+
+    def judged(self) -> ModelPair:
+        """The pair as held-out rows are measured."""
+        return self if self.judge is None else replace(self, teacher=self.judge)
 
     def rows(self, batch: Batch, *, taught: bool = True) -> Rows | PairRows:
         """The rows of one batch, the student's side with its graph where gradients are on.
 
-        `taught` False leaves the teacher out. A batch that carries the teacher's own reading gives `PairRows`.
+        `taught` False leaves the teacher out. A batch that carries the teacher's own reading gives `PairRows` where it
+        is that of another tokenizer; where it is that of another prompt, its rows are the student's, one for one.
         """
         positions_N, labels_N = supervised(batch.labels_BT, shift=batch.shift)
-        if batch.teacher is not None and taught:
-            assert self.teacher is not None
+        if batch.teacher is not None and taught and self.matched is not None:
             return self._paired(batch, batch.teacher, positions_N, labels_N)
-        read = self.teacher_batch(batch)
-        signal = self._signal(read, positions_N) if taught and self.teacher is not None else None
+        signal = self._rows_signal(batch, positions_N, labels_N) if taught and self.teacher is not None else None
         student = self._student(batch, positions_N)
         if self.shared is None:
             return Rows(student=student, teacher=signal, labels_N=labels_N)
@@ -68,14 +73,13 @@ class ModelPair:
 
     def teacher_batch(self, batch: Batch) -> Batch:
         """The batch as the teacher reads it. Raises as `within` does."""
-        if self.shared is not None:
-            return within(batch, self.shared, self.tokenizer)
-        return batch.teacher or batch
+        read = batch.teacher or batch
+        return read if self.shared is None else within(read, self.shared, self.tokenizer)
 
     def _paired(self, batch: Batch, theirs: Batch, positions_N: Tensor, labels_N: Tensor) -> PairRows:
         positions_M, teacher_labels_M = supervised(theirs.labels_BT, shift=theirs.shift)
         span_N, span_M, spans = align(_stretch(batch, positions_N), _stretch(theirs, positions_M))
-        signal = self._signal(theirs, positions_M)
+        signal = whole(self._signal(theirs, positions_M), "a loss between two tokenizers")
         return PairRows(
             student=self._student(batch, positions_N),
             teacher=signal,
@@ -85,6 +89,14 @@ class ModelPair:
             teacher_span_M=span_M,
             spans=spans,
         )
+
+    def _rows_signal(self, batch: Batch, positions_N: Tensor, labels_N: Tensor) -> Signal:
+        """What the teacher predicts at the student's rows, wherever they are in its own reading."""
+        read = self.teacher_batch(batch)
+        if batch.teacher is not None:
+            positions_N, theirs_N = supervised(read.labels_BT, shift=read.shift)
+            assert torch.equal(theirs_N, labels_N), "both read the same answer, so their rows have the same labels"
+        return self._signal(read, positions_N)
 
     def _signal(self, batch: Batch, positions_N: Tensor) -> Signal:
         assert self.teacher is not None
@@ -101,7 +113,7 @@ class ModelPair:
         return self.split.project(hidden_NH)
 
 
-def pair_up(loss: Loss, student: Student, teacher: LiveTeacher | None, *, template: str | None = None) -> ModelPair:
+def pair_up(loss: Loss, student: Student, teacher: Teacher | None, *, template: str | None = None) -> ModelPair:
     """The two side by side, as the loss pairs their vocabularies. Raises ValueError where it cannot. `template` is the
     chat template that the student is given in place of its own."""
     split = SplitModel(student.model)
@@ -111,7 +123,7 @@ def pair_up(loss: Loss, student: Student, teacher: LiveTeacher | None, *, templa
         matched = match(student.tokenizer, teacher.tokenizer, template=template)
         return ModelPair(split=split, teacher=teacher, matched=matched)
     shared = shared_entries(
-        student.tokenizer, teacher.tokenizer, entries=split.vocabulary, teacher_entries=teacher.split.vocabulary
+        student.tokenizer, teacher.tokenizer, entries=split.vocabulary, teacher_entries=teacher.vocabulary
     )
     return ModelPair(split=split, teacher=teacher, shared=shared, tokenizer=student.tokenizer)
 

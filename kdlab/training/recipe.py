@@ -10,14 +10,16 @@ from kdlab.losses.inner import InnerConfig
 from kdlab.losses.kullback_leibler import ForwardKL
 from kdlab.models.quantization import QuantizationConfig
 from kdlab.models.student import StudentConfig
-from kdlab.teachers.live import TeacherConfig
+from kdlab.teachers.options import TeacherConfig
+from kdlab.text.final_numbers import RULES
+from kdlab.text.prompts import PromptConfig
 from kdlab.training.optimizers import AdamW, OptimizerConfig
 from kdlab.training.schedulers import SchedulerConfig
 
 MONITORS = ("auto", "kl", "nll", "perplexity", "top1_agreement")
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-GENERATION_METRICS = ("rouge", "bleu", "chrf")
+GENERATION_METRICS = ("rouge", "bleu", "chrf", "accuracy")
 LOGGERS = ("tensorboard", "wandb", "wandb_offline")
 
 
@@ -126,10 +128,12 @@ class TrainerConfig:
 class GenerationConfig:
     """Written answers to held-out prompts, judged against the references: `examples` of them (None: all), greedily, or
     with `beams` beams, `max_new_tokens` at most, `batch_size` at a time. `metrics`: rouge (1, 2 and L, F-measure with
-    stemming), bleu, chrf."""
+    stemming), bleu, chrf, and accuracy: how many answers come to the number of their reference, extracted by `rules`
+    (`text.final_numbers`: s1 or boxed_last)."""
 
     examples: int | None = 200
     metrics: list[str] = field(default_factory=lambda: ["rouge"])
+    rules: str = "boxed_last"
     max_new_tokens: int = 64
     beams: int = 1
     batch_size: int = 16
@@ -141,6 +145,7 @@ class GenerationConfig:
         at_least("benchmark.generation.batch_size", self.batch_size, 1)
         for metric in self.metrics:
             one_of("benchmark.generation.metrics", metric, GENERATION_METRICS)
+        one_of("benchmark.generation.rules", self.rules, tuple(RULES))
 
 
 @dataclass(kw_only=True)
@@ -182,6 +187,7 @@ class TrainConfig:
     loss: Loss = field(default_factory=ForwardKL)
     inner: InnerConfig = field(default_factory=InnerConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
     optimizer: OptimizerConfig = field(default_factory=AdamW)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

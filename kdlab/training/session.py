@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdlab.data.dataset import Side, build
+from kdlab.data.dataset import build
 from kdlab.losses import ALL_LOSSES
-from kdlab.models.pair import check_pair
-from kdlab.models.student import build_student
-from kdlab.teachers.live import load_teacher
+from kdlab.teachers.cached import CachedTeacher
 from kdlab.text.templates import read_template
 from kdlab.training import answers, before, trainer
 from kdlab.training.callbacks.checkpoint import BEST, find_checkpoint, read_checkpoint
@@ -24,8 +22,10 @@ from kdlab.training.data import DistillData
 from kdlab.training.device import choose_device, quiet_libraries
 from kdlab.training.durable import disk_is_full
 from kdlab.training.evaluation import continuations, forward_speed
+from kdlab.training.lookup import refuse_missing
 from kdlab.training.manifest import Manifest, describe, describe_device, forget_peak, peak_memory
 from kdlab.training.metrics_file import MetricsFile
+from kdlab.training.models import heldout_judge, load_models, refuse_other, sides
 from kdlab.training.module import Distiller, inner_layers
 from kdlab.training.options import binding, refuse_changes
 from kdlab.training.pair import ModelPair, pair_up
@@ -49,6 +49,10 @@ class Loaded:
     data: DistillData
     steps_per_epoch: int
     total_steps: int
+
+    @property
+    def teacher_identity(self) -> str | None:
+        return None if self.pair.teacher is None else self.pair.teacher.identity
 
 
 class Session:
@@ -101,26 +105,18 @@ class Session:
         """Models and data, and how many steps they make."""
 
         config = self.config
-        check_pair(config.student, config.teacher, pairing=config.loss.pairing)
-        teacher = None
-        if config.teacher.source != "none":
-            teacher = load_teacher(config.teacher, config.quantization, device=self.device)
-        teacher_model, teacher_tokenizer = (teacher.model, teacher.tokenizer) if teacher else (None, None)
-        student = build_student(
-            config.student,
-            teacher_model,
-            teacher_tokenizer,
-            seed=config.seed,
-            device=self.device,
-            pairing=config.loss.pairing,
-        )
-        student.model.to(self.device)
+        teacher, student = load_models(config, device=self.device)
+        if self.found is not None:
+            refuse_other(teacher, self.found[1]["kdlab"].get("teacher"), config, where=self.output_dir)
+        if teacher is not None and teacher.model is None:
+            self.say(f"teacher: {teacher.description}; it is no model here: its own texts and speed are left out")
         template = None if config.dataset.template is None else read_template(config.dataset.template)
-        pair = pair_up(config.loss, student, teacher, template=template)
+        pair = replace(pair_up(config.loss, student, teacher, template=template), judge=heldout_judge(config, teacher))
         inner = inner_layers(config, pair)  # before the data: a layer that is not there is refused at once
-        cross = teacher is not None and config.loss.pairing == "cross"
-        data = build(config.dataset, _side(student), _side(teacher) if cross else None)
+        data = build(config.dataset, *sides(config, teacher, student), prompt=config.prompt)
         self.say(str(data.verdict))
+        if isinstance(teacher, CachedTeacher):
+            refuse_missing(teacher, pair.judge, config, data, student.tokenizer)
         module = DistillData(config, data, pad_id=_pad_id(student.tokenizer))
         steps_per_epoch = len(module.loader(rank=0, world=config.trainer.devices))
         total_steps = config.trainer.max_steps or config.trainer.max_epochs * steps_per_epoch
@@ -133,7 +129,7 @@ class Session:
         if module.stream_counts is not None:
             self.record["data"]["stream"] = module.stream_counts
         self.record["models"] = models = describe(teacher, student)
-        if models["teacher"] is not None:
+        if models["teacher"] is not None and models["teacher"]["parameters"] is not None:
             self.record["compression_ratio"] = models["teacher"]["parameters"] / models["student"]["parameters"]
         self.record["seconds"]["load"] = time.perf_counter() - self._started
         self.write()
@@ -148,7 +144,13 @@ class Session:
 
     def measure_before(self, loaded: Loaded) -> before.Before:
         """Teacher and untrained student, measured once a run and kept."""
-        key = {"options": self.options, "benchmark": self.resolved["benchmark"], "data": loaded.data.hashes}
+        key = {
+            "options": self.options,
+            "benchmark": self.resolved["benchmark"],
+            "data": loaded.data.hashes,
+            "teacher": loaded.teacher_identity,
+            "judge": None if loaded.pair.judge is None else loaded.pair.judge.identity,
+        }
         measured = before.measure(
             self.config.benchmark,
             loaded.pair,
@@ -286,12 +288,6 @@ class Session:
     def say(self, text: str) -> None:
         if self.rank == 0:
             print(text, flush=True)
-
-
-def _side(reader: Any) -> Side:
-    """How a student or a teacher reads text."""
-    entries = int(reader.model.get_input_embeddings().weight.shape[0])
-    return Side(tokenizer=reader.tokenizer, seq2seq=bool(reader.model.config.is_encoder_decoder), entries=entries)
 
 
 def _loss_name(config: TrainConfig) -> str:

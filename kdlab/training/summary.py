@@ -15,7 +15,10 @@ def heldout_line(when: str, metrics: dict[str, Any]) -> str:
         parts.append(f"bits per byte {metrics['bits_per_byte']:.4g} (teacher {metrics['teacher_bits_per_byte']:.4g})")
         parts.append(f"divergence {metrics['divergence']:.4g}, {metrics['aligned']:.1%} of the rows aligned")
     if "kl" in metrics:
-        parts += [f"KL to the teacher {metrics['kl']:.4g} nats", f"top-1 agreement {metrics['top1_agreement']:.1%}"]
+        told = f" ({metrics['kl_is']})" if "kl_is" in metrics else ""
+        parts.append(f"KL to the teacher {metrics['kl']:.4g} nats{told}")
+    if "top1_agreement" in metrics:
+        parts.append(f"top-1 agreement {metrics['top1_agreement']:.1%}")
     if "teacher_cut_mass" in metrics:
         parts.append(f"{metrics['teacher_cut_mass']:.2%} of the teacher's probability cut away")
     if "generation" in metrics:
@@ -24,8 +27,10 @@ def heldout_line(when: str, metrics: dict[str, Any]) -> str:
 
 
 def _scores(found: dict[str, Any]) -> str:
-    told = ", ".join(f"{title} {found[name]:.1f}" for name, title in SCORES.items() if name in found)
-    return f"{told} of {found['examples']} answers"
+    told = [f"{title} {found[name]:.1f}" for name, title in SCORES.items() if name in found]
+    if "accuracy" in found:
+        told.append(f"accuracy {found['accuracy']['correct']:,}/{found['accuracy']['count']:,}")
+    return f"{', '.join(told)} of {found['examples']} answers"
 
 
 def stream_line(counts: dict[str, int]) -> str:

@@ -64,7 +64,14 @@ def build_callbacks(
     metrics = Metrics(file, steps_per_epoch=loaded.steps_per_epoch)
     benchmark = Benchmark(config.trainer, loaded.data, metrics, ema, **counts)
     checkpoints = Checkpoints(
-        folder, config.trainer.checkpoint, benchmark, metrics, options=options, data=loaded.data, **counts
+        folder,
+        config.trainer.checkpoint,
+        benchmark,
+        metrics,
+        options=options,
+        data=loaded.data,
+        teacher=loaded.teacher_identity,
+        **counts,
     )
     return Callbacks(
         random_state=RandomState(),

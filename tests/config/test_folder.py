@@ -21,6 +21,7 @@ def test_examples() -> None:
         (["seed=1", "loss=hard"], ["loss=hard", "seed=1"]),
         (["++student.lora.r=4"], ["student.lora.r=4"]),
         (["name='a'", "dataset.path='x.json'"], ["dataset.path=x.json"]),
+        (["seed=1", "manual='graded.csv'"], ["seed=1"]),
         (["seed=1", "seed=2"], ["seed=2"]),
         (["trainer.progress=False"], ["trainer.progress=false"]),
     ],

@@ -8,7 +8,7 @@ from kdlab.models import loading
 from kdlab.models.pair import check_pair, shared_entries
 from kdlab.models.student import CutConfig, StudentConfig
 from kdlab.models.tiny import byte_tokenizer, save_tiny, tiny_model
-from kdlab.teachers.live import TeacherConfig
+from kdlab.teachers.options import TeacherConfig
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
+import types
 
 import pytest
 import torch
@@ -14,12 +16,13 @@ from kdlab.losses import LOSSES
 from kdlab.losses.engine import row_loss
 from kdlab.models.head import SplitModel
 from kdlab.models.loading import load_language_model
-from kdlab.models.quantization import PACKAGES, QuantizationConfig, lacking
+from kdlab.models.quantization import PACKAGES, QuantizationConfig, lacking, loading_options
 from kdlab.models.size import measure
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, save_tiny, tiny_model
 from kdlab.models.writing import merged, save_adapter, save_student
-from kdlab.teachers.live import TeacherConfig, load_teacher
+from kdlab.teachers.live import load_teacher
+from kdlab.teachers.options import TeacherConfig
 from kdlab.training.pair import ModelPair
 
 KINDS = [("bnb8", "bitsandbytes"), ("nf4", "bitsandbytes"), ("torchao_int8", "torchao")]
@@ -102,6 +105,42 @@ def test_a_packed_checkpoint_without_its_backend_names_the_extra(folder, method,
         load_language_model(str(folder), option="teacher.path")
     assert str(error.value).endswith(f"'kdlab[{extra}]'")
     assert "\n" not in str(error.value)
+
+
+def test_exl3_is_for_exl3_checkpoints_on_a_gpu(folder, monkeypatch):
+    exl3 = QuantizationConfig(kind="exl3")
+    with pytest.raises(ValueError, match=r"quantization=exl3 reads an EXL3 checkpoint, and its weights are plain; set"):
+        load_language_model(str(folder), quantization=exl3)
+    says_packed(folder, "exl3", bits=4.0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for kind in ("exl3", "none"):
+        with pytest.raises(ValueError, match=r"packed by exl3, which needs exllamav3; pip install exllamav3$"):
+            load_language_model(str(folder), quantization=QuantizationConfig(kind=kind))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(
+        ValueError, match=r"^teacher.path=.*: EXL3 weights need a CUDA GPU, and this runs on cpu; give .*teacher=openai"
+    ) as error:
+        load_language_model(str(folder), quantization=exl3, option="teacher.path")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"its weights are quantised already \(exl3\); set quantization=none"):
+        load_language_model(str(folder), quantization=QuantizationConfig(kind="nf4"))
+
+
+def test_exl3_is_registered_before_its_checkpoint_is_read(folder, monkeypatch):
+    says_packed(folder, "exl3", bits=4.0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    backend, calls = types.ModuleType("exllamav3.integration.transformers"), []
+    backend.register = lambda: calls.append("register")
+    for name in ("exllamav3", "exllamav3.integration"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, backend.__name__, backend)
+    config = types.SimpleNamespace(quantization_config={"quant_method": "exl3", "bits": 4.0})
+    asked = {"dtype": torch.float16, "device": "cuda:0", "name": "teacher.path=x"}
+    assert loading_options(QuantizationConfig(kind="exl3"), config, **asked) == {"device_map": {"": "cuda:0"}}
+    assert calls == ["register"]
+    del backend.register  # an older release
+    with pytest.raises(ValueError, match=r"^teacher.path=x: exllamav3 is installed but does not load .* release 1.6"):
+        loading_options(QuantizationConfig(), config, **asked)
 
 
 def test_gptq_is_for_gptq_checkpoints(folder):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.reporting.runs import find, read, read_all
+from kdlab.reporting.evaluations import read_all
+from kdlab.reporting.runs import find, read
 
 
 def test_files_folders_and_globs_find_each_run_once_in_order(write_run, tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_a_broken_or_foreign_file_is_one_clear_line(write_run, tmp_path: Path, c
     good, bad = write_run("good"), tmp_path / "bad" / "run.json"
     bad.parent.mkdir()
     bad.write_bytes(content if isinstance(content, bytes) else content.encode())
-    runs, complaints = read_all([tmp_path])
+    runs, _, complaints = read_all([tmp_path])
     assert [run.folder for run in runs] == [good]
     assert len(complaints) == 1
     assert told in complaints[0]

@@ -6,7 +6,8 @@ from kdlab.models.quantization import QuantizationConfig
 from kdlab.models.student import CutConfig, StudentConfig, build_student
 from kdlab.models.tiny import save_tiny
 from kdlab.rows import Dense, Projected, supervised
-from kdlab.teachers.live import TeacherConfig, load_teacher
+from kdlab.teachers.live import load_teacher
+from kdlab.teachers.options import TeacherConfig
 
 IDS = torch.arange(3, 23).view(2, 10)
 LABELS = torch.where(torch.arange(20).view(2, 10) % 3 == 0, IDS, -100)
@@ -103,7 +104,7 @@ def test_a_quantised_teacher_answers_and_can_still_be_cut(kind, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TeacherConfig(source="dead"), "teacher.source=dead: must be one of live, none"),
+        (lambda: TeacherConfig(source="dead"), "teacher.source=dead: must be one of live, cached, openai, none"),
         (lambda: TeacherConfig(dtype="half"), "teacher.dtype=half: must be one of auto"),
         (lambda: load_teacher(TeacherConfig()), "teacher.path is not set"),
         (lambda: load_teacher(TeacherConfig(path="tiny:bert")), "teacher.path=tiny:bert: bert is an encoder"),

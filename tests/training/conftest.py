@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from kdlab.caching.recipe import CacheConfig
 from kdlab.data.dataset import DatasetConfig
 from kdlab.losses import LOSSES
 from kdlab.models.student import CutConfig, StudentConfig
-from kdlab.teachers.live import TeacherConfig
+from kdlab.teachers.codecs import Codec
+from kdlab.teachers.options import TeacherConfig
 from kdlab.training.metrics_file import MetricsFile
 from kdlab.training.optimizers import AdamW
 from kdlab.training.recipe import BenchmarkConfig, CheckpointConfig, TrainConfig, TrainerConfig
@@ -33,7 +35,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job(texts: Path) -> Callable[..., TrainConfig]:
     """`job(accumulate=2, student=...)`: a config; names of trainer options go to the trainer."""
 
@@ -73,6 +75,21 @@ def start() -> Callable[[TrainConfig, Path], dict[str, Any]]:
         return train(config, output_dir=folder, resolved=dataclasses.asdict(config), overrides=["name=test"])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def keep() -> Callable[[TrainConfig, Path, Codec], TeacherConfig]:
+    """`keep(config, folder, codec)`: what the teacher of a config says of its data, cached as `kdlab cache` does; the
+    options of the cached teacher."""
+
+    def write(config: TrainConfig, folder: Path, codec: Codec) -> TeacherConfig:
+        from kdlab.caching.job import cache
+
+        options = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
+        cache(CacheConfig(**options, codec=codec, fidelity_rows=0), output_dir=folder, overrides=[])
+        return TeacherConfig(source="cached", path=str(folder))
+
+    return write
 
 
 class Killed(BaseException):

@@ -148,3 +148,21 @@ def test_a_killed_run_continues_with_the_same_answers(asking, start, kill_after,
     assert record["metrics"] == whole["metrics"]
     texts = [(tmp_path / name / GENERATIONS).read_text() for name in ("whole", "killed")]
     assert texts[0] == texts[1]
+
+
+def test_answers_are_judged_by_their_number_too(tmp_path, capsys):
+    texts = [("ask: 1 + 1 #### 2", 11), ("ask: 2 + 2 #### 4", 11), ("ask: what then", 10)]
+    asked = questions(
+        [example(text, [(at, len(text))], row=i) for i, (text, at) in enumerate(texts)], byte_tokenizer(), examples=None
+    )
+    config = GenerationConfig(metrics=["accuracy"], rules="s1")
+    answers = begin(asked, byte_tokenizer(), metrics=config.metrics)
+    assert "1 of 3 held-out references have no number and are left out" in capsys.readouterr().err
+    metrics = judge(config, answers, "after", ["It is 2.", "who knows", "5"])
+    assert metrics["accuracy"] == {"correct": 1, "count": 2, "resolved": 1, "left_out": 1, "rules": "s1"}
+    assert "share" not in json.dumps(metrics)
+    assert answers[0]["scores"]["after"] == {"accuracy": {"value": "2", "rule": "first_line", "correct": True}}
+    with pytest.raises(ValueError, match=r"benchmark\.generation\.metrics=\[accuracy\]: no held-out reference"):
+        begin(asked[2:], byte_tokenizer(), metrics=["accuracy"])
+    with pytest.raises(ValueError, match=r"benchmark\.generation\.rules=s2: must be one of s1, boxed_last"):
+        GenerationConfig(rules="s2")

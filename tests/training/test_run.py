@@ -14,7 +14,7 @@ from kdlab.data.dataset import DatasetConfig, Side, build
 from kdlab.losses import LOSSES
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, tiny_model
-from kdlab.teachers.live import TeacherConfig
+from kdlab.teachers.options import TeacherConfig
 from kdlab.training.metrics_file import CLOCK, MetricsFile
 from kdlab.training.optimizers import SGD, AdamW8bit
 from kdlab.training.recipe import BenchmarkConfig, CheckpointConfig, EarlyStoppingConfig

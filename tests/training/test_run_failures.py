@@ -106,7 +106,7 @@ def test_a_run_that_fails_while_it_loads_keeps_what_was_known(job, start, kill_a
         raise ValueError("teacher.path=gone: no such model")
 
     with monkeypatch.context() as patched:
-        patched.setattr("kdlab.training.session.load_teacher", broken)
+        patched.setattr("kdlab.training.models.open_teacher", broken)
         with pytest.raises(ValueError, match="no such model"):
             start(job(), tmp_path)
     failed = json.loads((tmp_path / "run.json").read_text())

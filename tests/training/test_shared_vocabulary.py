@@ -16,7 +16,8 @@ from kdlab.metrics.heldout import measure
 from kdlab.models.student import CutConfig, Student, StudentConfig
 from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.rows import IGNORE
-from kdlab.teachers.live import LiveTeacher, TeacherConfig
+from kdlab.teachers.live import LiveTeacher
+from kdlab.teachers.options import TeacherConfig
 from kdlab.training.pair import ModelPair, pair_up
 
 ENTRIES, PADDING = 259, 64

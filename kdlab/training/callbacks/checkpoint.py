@@ -112,7 +112,8 @@ def _link(source: Path, target: Path) -> None:
 class Checkpoints(Callback):  # type: ignore[misc]
     """Writes `last.ckpt` by the rules, at a new best (then `best.ckpt` too) and after the last step.
 
-    `options` (of `options.binding`) and the content hashes of `data` are stored, to refuse a run that changed them.
+    `options` (of `options.binding`), the content hashes of `data` and the identity of the `teacher` (None: there is
+    none) are stored, to refuse a run that changed them.
     """
 
     def __init__(
@@ -124,11 +125,12 @@ class Checkpoints(Callback):  # type: ignore[misc]
         *,
         options: dict[str, Any],
         data: DistillData,
+        teacher: str | None,
         total_steps: int,
         steps_per_epoch: int,
     ) -> None:
         self.folder, self.rules, self.benchmark, self.metrics = folder, rules, benchmark, metrics
-        self.options, self.data = options, data
+        self.options, self.data, self.teacher = options, data, teacher
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.last_step, self.last_path = 0, folder / LAST
         self._saved_at = time.monotonic()
@@ -187,5 +189,6 @@ class Checkpoints(Callback):  # type: ignore[misc]
             "complete": trainer.global_step == self.total_steps or self.benchmark.stopped,
             "options": json.dumps(self.options),
             "data": self.data.hashes,
+            "teacher": self.teacher,
             "stream": self.data.stream_counts,
         }

@@ -28,6 +28,7 @@ def saved_steps(tmp_path, rules, *, improves=(), steps=12, clock=None, monkeypat
         SimpleNamespace(file=None),
         options={},
         data={},
+        teacher=None,
         total_steps=steps,
         steps_per_epoch=5,
     )

@@ -1,4 +1,4 @@
-"""The help page of `kdlab train` and `kdlab check`: groups, their options, the most used with their defaults."""
+"""The help page of the verbs that take options: groups, their options, the most used with their defaults."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 
-from kdlab.commands.flags import FLAGS
+from kdlab.commands.flags import FLAGS, TELLS
 from kdlab.config.options import POLYMORPHIC, ROOTS, conf_dir, default, group_files, hints, section_of
 
 OPTIONS = {
     "name": "the folder of the run below multirun/",
     "seed": "of everything random",
+    "model.path": "hub id, folder (such as model/ of a run) or GGUF file",
+    "rules": "how a number is found in an answer: boxed_last or s1",
+    "keep": "all answers, or those that come to the reference's number: correct",
     "teacher.path": "hub id, folder or GGUF file",
     "student.path": "the same for a student that exists",
     "student.from_teacher.layers": "student=cut: how many layers, or which: [0,8,16]",
@@ -23,6 +26,11 @@ OPTIONS = {
     "dataset.path": "hub id, file, glob or folder",
     "dataset.max_length": "tokens of an example",
     "dataset.num_samples": "the first so many rows; null: all",
+    "writing.draws": "drawn texts a question; 0: one, the most likely",
+    "writing.temperature": "of drawn texts",
+    "writing.examples": "the first so many questions; null: all",
+    "writing.max_new_tokens": "where a text is stopped",
+    "writing.batch_size": "texts at a time",
     "optimizer.lr": "learning rate",
     "scheduler.warmup_ratio": "share of the steps",
     "trainer.max_steps": "optimiser steps; null: max_epochs decides",
@@ -37,19 +45,23 @@ OPTIONS = {
 }
 
 
-def help_text(config_dir: str | None = None, *, verb: str = "train") -> str:
+def help_text(verb: str, config_dir: str | None = None) -> str:
     """The whole page of `verb`, with the options of the user's own `config_dir`."""
     folders = [conf_dir(), *([Path(config_dir).expanduser()] if config_dir else [])]
-    chosen = choices()
+    told = TELLS.get(verb, verb)
+    chosen = choices(told)
     lines = [f"usage: kdlab {verb} [flags] [group=option] [key=value] ...", "", "flags:"]
     lines += [f"  {flag:<24}{what}" for flag, what in FLAGS[verb].items()]
     lines += ["", "groups (* unless you choose another):"]
     for group, options in group_files(*folders).items():
+        if group not in chosen:
+            continue
         marked = ", ".join(f"{option}*" if chosen.get(group) == option else option for option in options)
         lines += textwrap.wrap(marked, 110, initial_indent=f"  {group:<14}", subsequent_indent=" " * 16)
-    lines += ["", "options most used (`kdlab train --show` prints all, with every default):"]
+    lines += ["", f"options most used (`kdlab {told} --show` prints all, with every default):"]
     for key, what in OPTIONS.items():
-        lines.append(f"  {f'{key}={shown(default_of(key, chosen))}':<36}{what}")
+        if key.split(".")[0] in hints(ROOTS[told]):
+            lines.append(f"  {f'{key}={shown(default_of(told, key, chosen))}':<36}{what}")
     lines += ["", "examples:"]
     lines += [f"  {line.strip()}" for line in EXAMPLES[verb].strip().splitlines()]
     return "\n".join(lines)
@@ -61,6 +73,19 @@ kdlab train experiment=quickstart
 kdlab train teacher=gpt2_xl student=gpt2 loss=reverse_kl loss.temperature=2 dataset=dolly
 kdlab train -m experiment=smoke loss=forward_kl,reverse_kl seed=0,1
 """,
+    "cache": """
+kdlab cache experiment=quickstart codec=topk codec.k=64
+kdlab cache teacher=openai teacher.server.url=http://localhost:8000/v1 teacher.path=gpt2 codec=topk codec.k=20
+kdlab cache verify multirun/quickstart/signals/default
+""",
+    "generate": """
+kdlab generate model.path=HuggingFaceTB/SmolLM2-135M-Instruct dataset=gsm8k keep=correct
+kdlab generate model.path=gpt2 dataset.path=questions.jsonl writing=sampled writing.draws=8
+""",
+    "evaluate": """
+kdlab evaluate model.path=multirun/gsm8k/default/model dataset.split=test rules=boxed_last
+kdlab evaluate -m model.path=gpt2,gpt2-medium writing=greedy,sampled
+""",
     "check": """
 kdlab check experiment=quickstart
 kdlab check teacher=gpt2_xl student=gpt2 dataset=dolly trainer.batch_size=4
@@ -69,16 +94,16 @@ kdlab check experiment=quickstart --memory 8 --json check.json
 }
 
 
-def choices() -> dict[str, str]:
-    """The option of each group that conf/train.yaml chooses."""
-    listed = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+def choices(verb: str) -> dict[str, str]:
+    """The option of each group that the primary file of a verb chooses."""
+    listed = yaml.safe_load((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
     pairs = [item for item in listed["defaults"] if isinstance(item, dict)]
     return {group: option for item in pairs for group, option in item.items() if not group.startswith("override")}
 
 
-def default_of(key: str, chosen: dict[str, str]) -> Any:
+def default_of(verb: str, key: str, chosen: dict[str, str]) -> Any:
     """The default of an option in its dataclass."""
-    section = ROOTS["train"]
+    section = ROOTS[verb]
     *groups, name = key.split(".")
     for group in groups:
         table = POLYMORPHIC.get(group, {})

@@ -1,0 +1,1 @@
+kdlab train -m experiment=gsm8k_prompting_small prompt=base,teacher,ai_to_ai,confidence,ground_truth seed=0,1,2 && kdlab train -m experiment=gsm8k_prompting_small loss.hard_weight=1 seed=0,1,2 && kdlab report multirun/gsm8k_prompting_small

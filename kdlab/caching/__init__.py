@@ -1,0 +1,1 @@
+"""`kdlab cache`: run a teacher once over a dataset and keep what it says."""
