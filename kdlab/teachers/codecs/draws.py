@@ -2,7 +2,8 @@
 
 m draws of a row lie 1/m apart on its cumulative probabilities, from a start drawn evenly from [0, 1/m): systematic
 sampling (Madow and Madow, 1944). An entry of probability p is then drawn floor(m p) or ceil(m p) times and m p times on
-average, so count / m is unbiased; independent draws are too, but they scatter more at the same number of bytes.
+average, so count / m is unbiased. Independent draws are too, but they scatter up to twice as much for about the same
+bytes (benchmarks/README.md).
 
 Shape letters: n rows, V vocabulary, m draws, P places (different entries drawn, one row after the other).
 """
@@ -23,15 +24,6 @@ def systematic(probability_nV: Tensor, draws: int, uniform_n: NDArray[np.float64
     """The entries drawn of each row `[n, m]`, rising; `uniform` in [0, 1) decides. The probabilities need not sum to 1;
     what is 0 is never drawn, and a row of nothing but 0 gives -1."""
     places_nm = (torch.from_numpy(uniform_n)[:, None] + torch.arange(draws)) / draws
-    return _at(probability_nV, places_nm)
-
-
-def independent(probability_nV: Tensor, uniform_nm: NDArray[np.float64]) -> Ints:
-    """The same by draws that know nothing of each other (`uniform` decides each)."""
-    return _at(probability_nV, torch.from_numpy(uniform_nm).sort(1).values)
-
-
-def _at(probability_nV: Tensor, places_nm: Tensor) -> Ints:
     summed_nV = probability_nV.cumsum(1, dtype=torch.float64)
     total_n1 = summed_nV[:, -1:]
     points_nm = places_nm.to(summed_nV) * total_n1
