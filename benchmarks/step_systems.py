@@ -19,7 +19,7 @@ Work = Callable[[Any], float]
 def load(dtype: str) -> tuple[Any, Any, list[Any]]:
     """The teacher, the student cut from it (always float32), and batches of whole examples."""
     from kdlab.data.collate import padded
-    from kdlab.data.dataset import DatasetConfig, build
+    from kdlab.data.dataset import DatasetConfig, Side, build
     from kdlab.models.student import CutConfig, StudentConfig, build_student
     from kdlab.teachers.live import load_teacher
     from kdlab.teachers.options import TeacherConfig
@@ -27,11 +27,13 @@ def load(dtype: str) -> tuple[Any, Any, list[Any]]:
     teacher = load_teacher(TeacherConfig(path=TEACHER, dtype=dtype), device="cpu")
     config = StudentConfig(from_teacher=CutConfig(layers=LAYERS))
     student = build_student(config, teacher.model, teacher.tokenizer, seed=0).model.float().train()
-    store = build(DatasetConfig(path="python_docs", max_length=LENGTH), teacher.tokenizer).train
+    entries = int(teacher.model.get_input_embeddings().weight.shape[0])
+    side = Side(tokenizer=teacher.tokenizer, entries=entries)
+    store = build(DatasetConfig(path="python_docs", max_length=LENGTH), side).train
     whole = [index for index in range(len(store)) if len(store[index]) == LENGTH]
-    pad_id = teacher.tokenizer.pad_token_id
+    layout = store.layout(pad_id=int(teacher.tokenizer.pad_token_id or 0))
     parts = [whole[start : start + EXAMPLES] for start in range(0, 8 * EXAMPLES, EXAMPLES)]
-    batches = [padded([store[index] for index in part], pad_id=pad_id, longest=LENGTH) for part in parts]
+    batches = [padded([store[index] for index in part], layout) for part in parts]
     assert all(batch.input_ids_BT.shape == (EXAMPLES, LENGTH) for batch in batches)
     return teacher, student, batches
 

@@ -70,7 +70,7 @@ class TopK:
 
     `logp_NK` are log-probabilities at `temperature`, falling along K; `rest_N` is the log of the mass of all other
     entries, log(1 - Σ exp logp), -inf where there are none. No id comes twice in a row. `logp_label_N` is the
-    log-probability of the row's label, for metrics (None: not known).
+    log-probability of the row's label at temperature 1, whatever `temperature` is, for metrics (None: not known).
     """
 
     ids_NK: Tensor
@@ -89,8 +89,8 @@ class Sampled:
     """An unbiased estimate of a teacher's probabilities: weights >= 0 of a few entries of each row, summing to 1.
 
     E[weight of v] = p(v) at `temperature`, over the draws; entries that are not named weigh 0, and those that fill up
-    K do too (an id may then come twice). `entropy_N` is the exact entropy of p in nats and `logp_label_N` the
-    log-probability of the row's label (None: not known); with it the mean of Σ w (-log q) - H(p) is KL(p ‖ q).
+    K do too (an id may then come twice). `entropy_N` is the entropy of p at `temperature` in nats
+    (None: not known): with it the mean of Σ w (-log q) - H(p) is KL(p ‖ q). `logp_label_N` is as in `TopK`.
     """
 
     ids_NK: Tensor

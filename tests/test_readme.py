@@ -14,6 +14,7 @@ from kdlab.cli import VERBS
 from kdlab.commands.flags import FLAGS, TELLS, check_flags, job_flags
 from kdlab.config.compose import Composer
 from kdlab.config.loading import load_with, sweep_jobs
+from kdlab.teachers.cache.manifest import Manifest
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))]
@@ -52,8 +53,9 @@ def test_command(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # optional packages count as installed
     verb, *rest = command
     assert verb.startswith("-") or verb in VERBS
-    if verb not in FLAGS or rest[:1] == ["verify"]:
+    if verb not in FLAGS or rest[:1] in (["verify"], ["show"]):
         return
+    monkeypatch.setattr("kdlab.config.teachers.read_manifest", a_cache)
     composer = composer_of(TELLS.get(verb, verb))
     flags = check_flags(rest) if verb == "check" else job_flags(verb, rest)
     for option, path in (word.split("=", 1) for word in flags.overrides if re.match(r"\w+\.(heldout_)?path=", word)):
@@ -66,6 +68,34 @@ def test_command(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyP
 @cache
 def composer_of(verb: str) -> Composer:
     return Composer(verb)
+
+
+def a_cache(path: str, *, option: str = "teacher.path") -> Manifest:
+    """The manifest of a cache that a README only names, as the commands shown before would write it."""
+    assert path
+    return Manifest(
+        teacher={
+            "path": "tiny:llama",
+            "revision": None,
+            "weight_hash": "0",
+            "dtype": "float32",
+            "quantization": "none",
+        },
+        tokenizer="",
+        reading={},
+        codec={"name": "topk", "k": 32, "temperature": 1.0},
+        vocabulary=260,
+        hidden=32,
+        seed=0,
+        shard_rows=1,
+        batch_tokens=1,
+        entries_hash="",
+        counts={},
+        versions={},
+        command=[option],
+        files={},
+        shards=(),
+    )
 
 
 def make_local(folder: Path, option: str, path: str) -> None:

@@ -48,6 +48,7 @@ def evaluate(
         if record.done:
             print(f"{output_dir}: all answers are written; delete the folder to write them again")
             answers = file.read()
+            _conclude(record, answers, config)  # a process that was killed between grades and counts left old counts
         else:
             answers = answer_all(config, record, wording=config.prompt.student, must_judge="kdlab evaluate")
             write_unresolved(output_dir, answers, seed=config.seed)

@@ -50,7 +50,10 @@ def generate(
             _conclude(record, answers, config)
         _tell(record.content, output_dir)
         if not record.content["kept"]:
-            raise ValueError(f"{output_dir / DATA}: none of {record.content['answer_count']:,} texts could be kept")
+            count, limit = record.content["answer_count"], config.writing.max_new_tokens
+            cut = record.content["limit_reached"] == count
+            remedy = f"; raise writing.max_new_tokens={limit}, which all of them reached" if cut else ""
+            raise ValueError(f"{output_dir / DATA}: none of {count:,} texts could be kept{remedy}")
         return record.content
 
 

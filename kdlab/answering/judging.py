@@ -17,6 +17,8 @@ from kdlab.text.final_numbers import UNRESOLVED, equal, extract, gold, shown
 from kdlab.training.durable import write_atomically
 
 UNRESOLVED_FILE = "unresolved.csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a formula begins with."""
 COLUMNS = ("row", "draw", "question", "answer", "grade")
 MANUAL = "manual"
 """The rule of an answer that a person graded."""
@@ -52,7 +54,7 @@ def write_unresolved(folder: Path, answers: Sequence[Answer], *, seed: int) -> i
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for answer in open_ones:
-        table.writerow([answer["row"], answer["draw"], answer["question"], answer["text"], ""])
+        table.writerow([answer["row"], answer["draw"], as_text(answer["question"]), as_text(answer["text"]), ""])
     write_atomically(folder / UNRESOLVED_FILE, lambda file: file.write(text.getvalue().encode()))
     return len(open_ones)
 
@@ -137,6 +139,11 @@ def _key(cells: dict[str, str], where: str) -> Key:
         raise ValueError(f"{where}: row and draw must be whole numbers, as in {UNRESOLVED_FILE}") from error
 
 
+def as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: one that begins like one gets the mark of a text in front."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
 def _words(text: str) -> list[str]:
     """What stays of a text that went through a spreadsheet."""
-    return text.split()
+    return text.removeprefix("'").split()

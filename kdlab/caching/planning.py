@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdlab.teachers.cache.manifest import MANIFEST, PLAN, TOKENIZER, Manifest, Plan, read_plan, to_json
+from kdlab.teachers.cache.manifest import MANIFEST, PLAN, SEQ2SEQ, TOKENIZER, Manifest, Plan, read_plan, to_json
+from kdlab.teachers.cache.shards import Shard
 from kdlab.teachers.cache.store import KEY, Index, told_of
 from kdlab.training.manifest import versions
 from kdlab.training.options import flatten
@@ -91,7 +92,7 @@ def plan_of(
     return Plan(
         teacher=teacher,
         tokenizer=files_hash(readers.tokenizer_files),
-        reading=reading | asked.hashes,
+        reading=reading | asked.hashes | {SEQ2SEQ: (readers.teacher or readers.student).seq2seq},
         codec=told_of(config.codec),
         vocabulary=readers.vocabulary,
         hidden=readers.hidden,
@@ -114,8 +115,8 @@ def settle(storage: Storage, plan: Plan, *, tokenizer: dict[str, bytes]) -> tupl
     named = f"output={storage}"
     there = read_plan(storage, named=named)
     if there is None:
-        if any(name.startswith("shard-") for name in storage.names()):
-            raise ValueError(f"{named}: has shards but no plan.json, so nobody knows of what; give an empty folder")
+        if not is_of(storage, plan):
+            raise ValueError(f"{named}: has shards of another cache, and no plan.json of it; give an empty folder")
         for name, content in tokenizer.items():
             storage.write(f"{TOKENIZER}/{name}", content)
         storage.write(PLAN, to_json(plan))
@@ -143,6 +144,18 @@ def settle(storage: Storage, plan: Plan, *, tokenizer: dict[str, bytes]) -> tupl
             "differ in their last bits"
         )
     return there, said
+
+
+def is_of(storage: Storage, plan: Plan) -> bool:
+    """Whether all shards that lie here, if any, say that they are of the cache that `plan` describes."""
+    names = [name for name in storage.names() if name.startswith("shard-")]
+    for name in names:
+        try:
+            number = int(name.removeprefix("shard-").partition(".")[0])
+            Shard(storage.local(name, label=plan.identity), identity=plan.identity, number=number)
+        except ValueError:
+            return False
+    return True
 
 
 def is_whole(storage: Storage, manifest: Manifest) -> bool:

@@ -23,9 +23,11 @@ class CacheConfig(TrainConfig):
     codec: Codec = field(default_factory=HiddenCodec)
     output: str | None = None
     shard_rows: int = 16384
-    fidelity_rows: int = 1024
+    fidelity_rows: int = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.output is not None and not self.output.strip():
+            raise ValueError("output=: is empty; write output=<folder or URL>, or leave it out")
         at_least("shard_rows", self.shard_rows, 1)
         at_least("fidelity_rows", self.fidelity_rows, 0)

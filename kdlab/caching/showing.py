@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kdlab.preflight.findings import size
-from kdlab.teachers.cache.manifest import Manifest, read_manifest
+from kdlab.teachers.cache.manifest import Manifest, manifest_in, read_manifest
+from kdlab.teachers.cache.storage import open_storage
 from kdlab.teachers.cache.store import codec_of
 from kdlab.teachers.cache.verify import verify
 
@@ -50,16 +51,18 @@ def lines(manifest: Manifest) -> list[tuple[str, str]]:
 
 def say_verified(path: str, *, out: TextIO) -> bool:
     """Print what is wrong with a cache, or that nothing is. Returns whether all is well."""
+    try:
+        manifest = manifest_in(open_storage(path, option="PATH"), named=path)
+    except (ValueError, FileNotFoundError) as error:  # nothing that could be looked through
+        print(error, file=out)
+        return False
     damage = verify(path)
     for line in damage:
         print(line, file=out)
     if damage:
-        print(
-            f"{path}: {len(damage)} faults; delete the files named and run the same `kdlab cache` command again",
-            file=out,
-        )
+        faults = "1 fault" if len(damage) == 1 else f"{len(damage)} faults"
+        print(f"{path}: {faults}; delete the files named and run the same `kdlab cache` command again", file=out)
         return False
-    manifest = read_manifest(path, option="PATH")
     print(
         f"{path}: all is as it was written: {len(manifest.shards)} shards, {manifest.counts['entries']:,} entries, "
         f"{manifest.counts['rows']:,} rows, {size(manifest.bytes)}",

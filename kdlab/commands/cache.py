@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from kdlab.commands.failures import answered
 from kdlab.commands.flags import job_flags
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
 def _main(argv: Sequence[str]) -> int:
     if argv and argv[0] in LOOKS:
         return look(argv[0], argv[1:])
+    if argv and (near := get_close_matches(argv[0], LOOKS, n=1)):
+        raise ConfigError(f"kdlab cache {argv[0]}: did you mean kdlab cache {near[0]}?")
     flags = job_flags("cache", argv)
     if flags.help:
         from kdlab.commands.job_help import help_text

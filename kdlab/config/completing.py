@@ -9,6 +9,7 @@ from typing import Any
 
 from kdlab.config.options import (
     POLYMORPHIC,
+    PRESETS,
     ROOTS,
     Section,
     bare,
@@ -19,14 +20,6 @@ from kdlab.config.options import (
     is_open,
     section_of,
 )
-
-PRESETS: dict[str, tuple[str, ...]] = {
-    "train": ("experiment",),
-    "cache": ("experiment",),
-    "generate": (),
-    "evaluate": (),
-}
-"""Groups of a verb that are diffs over the others."""
 
 
 def candidates(verb: str, before: Sequence[str], word: str) -> list[str]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import kdlab.config.folder  # noqa: F401  registers the resolver that conf/train.yaml uses
 from kdlab.config.mistakes import ConfigError
-from kdlab.config.options import POLYMORPHIC, Section, conf_dir
+from kdlab.config.options import POLYMORPHIC, PRESETS, ROOTS, Section, conf_dir, hints
 from kdlab.config.schema import composed_from, register
 
 
@@ -39,10 +39,11 @@ class Composer:
         self._kinds: dict[tuple[str, ...], dict[str, Section]] = {}
 
     def groups(self) -> dict[str, list[str]]:
-        """Every group with its options, looked up once."""
-        for group in () if self._groups else sorted(self.loader.list_groups("")):
+        """Every group of the verb with its options, looked up once."""
+        known = {*hints(ROOTS[self.verb]), *PRESETS[self.verb]}
+        for group in () if self._groups else sorted(known & set(self.loader.list_groups(""))):
             options = [o for o in self.loader.get_group_options(group) if not o.endswith("_schema")]
-            if group != "hydra" and options:
+            if options:
                 self._groups[group] = options
         return self._groups
 

@@ -23,6 +23,14 @@ ROOTS: dict[str, type[Any]] = {
 }
 """What each verb is told."""
 
+PRESETS: dict[str, tuple[str, ...]] = {
+    "train": ("experiment",),
+    "cache": ("experiment",),
+    "generate": (),
+    "evaluate": (),
+}
+"""Groups of a verb that are diffs over the others."""
+
 POLYMORPHIC: dict[str, dict[str, type[Any]]] = {"loss": ALL_LOSSES, "optimizer": OPTIMIZERS, "codec": CODECS}
 """Groups whose options are of different types: their option files name `<option>_schema`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -20,22 +21,33 @@ if TYPE_CHECKING:
 
 
 def parse(line: str) -> Override:
-    """One override by Hydra's grammar."""
+    """One override by Hydra's grammar; a path that is there need not be quoted, whatever signs it has."""
     try:
         return OverridesParser.create().parse_overrides([line])[0]
     except HydraException as error:
+        if (quoted := with_path_quoted(line)) is not None:
+            return parse(quoted)
         if "=" not in line and not line.startswith("~"):
             raise ConfigError(f"{line}: not an option; write <option>=<value>, such as loss.temperature=2") from error
         key, _, value = line.partition("=")
         raise ConfigError(f"{line}: cannot be read; quote the value: '{key}=\"{value}\"'") from error
 
 
+def with_path_quoted(line: str) -> str | None:
+    """The override with its value in quotes, where that is an existing file or folder whose name Hydra cannot read,
+    such as multirun/cache/signals/codec=topk,codec.k=16; None for any other."""
+    key, _, value = line.partition("=")
+    special = any(sign in value for sign in "\"'\\$")
+    return f'{key}="{value}"' if value and not special and os.path.exists(os.path.expanduser(value)) else None
+
+
 def with_plus(verb: str, overrides: Sequence[str]) -> list[str]:
     """The overrides as Hydra takes them: options inside an optional section (`student.lora.r=4`) get the `++` that
     lets Hydra create the section. `+` and `++` before any other option are kept as typed."""
     lines = []
-    for line in overrides:
-        override = parse(line)
+    for typed in overrides:
+        override = parse(typed)
+        line = str(override.input_line)
         inside = not override.is_delete() and inside_optional(ROOTS[verb], override.key_or_group.split("."))
         lines.append("++" + line.lstrip("+") if inside else line)
     return lines
@@ -111,6 +123,9 @@ def check_value(verb: str, override: Override, kinds: dict[str, Section], groups
             names = set(known) if where else {*known, *groups}
             what = f"The options of {where}" if where else "Groups and options"
             unknown = ".".join(parts[: depth + 1])
+            others = [] if where else [f"`kdlab {other}`" for other, root in ROOTS.items() if part in hints(root)]
+            if others:
+                raise ConfigError(f"{said(override)}: {part} is an option of {' and '.join(others)}, not of this verb")
             raise ConfigError(f"{said(override)}: unknown option {unknown}\n{suggestion(part, names, what=what)}")
         hint = known[part]
         rest = parts[depth + 1 :]

@@ -55,6 +55,11 @@ def check_cache_rules(config: CacheConfig) -> None:
             f"teacher.source={config.teacher.source}: `kdlab cache` asks a teacher; choose teacher=<a model> or "
             "teacher=openai"
         )
+    if config.loss.pairing != "strict" and not config.codec.whole:
+        raise ValueError(
+            f"codec={config.codec.name}: keeps some tokens only, and loss={loss_name(config)} between two vocabularies "
+            "reads whole distributions: choose codec=hidden or codec=dense, and a live teacher"
+        )
     check_rules(config)
 
 
@@ -242,7 +247,9 @@ def check_prompt(config: TrainConfig) -> None:
 
 def check_packages(config: TrainConfig) -> None:
     """Optional packages that the options need are installed; nothing is imported."""
-    kinds = {"quantization": config.quantization.kind, "student.quantization": config.student.quantization}
+    kinds = {"student.quantization": config.student.quantization}
+    if config.teacher.source == "live":  # of a cache it says how the teacher was held, and nothing is packed here
+        kinds = {"quantization": config.quantization.kind} | kinds
     for option, kind in kinds.items():
         problem = lacking(kind)
         if problem is not None and kind != "gguf":  # first of all it needs a GPU, and that is not known yet

@@ -49,22 +49,31 @@ def check_cached(config: TrainConfig) -> None:
             f"student.from_teacher: {named} was written by a server, so there are no weights to cut; give student.path"
         )
     codec = manifest.codec
-    whole = int(codec.get("k", 0)) >= manifest.vocabulary
-    check_signal(config.loss, codec=codec["name"], temperature=codec["temperature"], whole=whole)
+    check_signal(config.loss, codec=codec["name"], temperature=codec["temperature"], whole=_keeps_all(manifest))
     if told.heldout is not None:
-        manifest = read_manifest(told.heldout, option="teacher.heldout")
-        whole = int(manifest.codec.get("k", 0)) >= manifest.vocabulary
-    _check_monitors(config, manifest, whole=whole)
+        manifest, named = read_manifest(told.heldout, option="teacher.heldout"), f"teacher.heldout={told.heldout}"
+    if config.loss.pairing != "strict" and manifest.codec["name"] not in WHOLE:
+        raise ValueError(
+            f"{named}: keeps some tokens only, and where two vocabularies meet the held-out data is judged by whole "
+            "distributions; give a cache of codec=hidden or codec=dense"
+        )
+    _check_monitors(config, manifest)
 
 
-def _check_monitors(config: TrainConfig, manifest: Manifest, *, whole: bool) -> None:
+def _keeps_all(manifest: Manifest) -> bool:
+    """Whether the most likely tokens that are kept are all that there are."""
+    codec = manifest.codec
+    return codec["name"] == "topk" and int(codec["k"]) >= manifest.vocabulary
+
+
+def _check_monitors(config: TrainConfig, manifest: Manifest) -> None:
     """What the monitors compare can be told from what the codec keeps."""
     codec, temperature = manifest.codec["name"], float(manifest.codec["temperature"])
     for option, monitor in monitors(config):
         absent = None
         if monitor == "top1_agreement" and codec in DRAWN:
             absent = f"codec={codec} keeps draws, which do not tell the most likely token"
-        if monitor == "kl" and codec not in WHOLE and temperature != 1 and not whole:
+        if monitor == "kl" and codec not in WHOLE and temperature != 1 and not _keeps_all(manifest):
             absent = f"codec={codec} keeps some tokens at temperature {temperature:g}, and the KL is one at 1"
         if absent is not None:
             raise ValueError(f"{option}={monitor}: {absent}; use nll or perplexity, or a cache of codec=hidden")

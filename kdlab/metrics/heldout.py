@@ -93,7 +93,8 @@ def measure(rows: Rows, *, chunk_rows: int = 256) -> RowSums:
     that the teacher rules out (logit -inf) adds nothing to the KL; one that only the student rules out makes it inf.
 
     A `TopK` gives a lower bound of the KL, `Sampled` an unbiased estimate where it has the entropies, and no agreement.
-    Neither says anything of temperature 1 where it was taken at another, but for the token that is first.
+    Where it was taken at another temperature than 1, neither tells the KL at 1, only the token that is first and the
+    log-probability of the label.
     """
     assert chunk_rows > 0
     total = RowSums()
@@ -162,7 +163,9 @@ def _beside_sparse(
     if isinstance(signal, TopK):
         agreements = int((signal.ids_NK[part, 0] == student_top_C).sum())
     if signal.temperature != 1:
-        return replace(alone, agreements=agreements)
+        if signal.logp_label_N is None:
+            return replace(alone, agreements=agreements)
+        return replace(alone, agreements=agreements, teacher_nll=-_sum(signal.logp_label_N[part]))
     if isinstance(signal, TopK):
         kl_C: Tensor | None = kl_of_top(signal, part, logq_CV, work_CV)
     else:

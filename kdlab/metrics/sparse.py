@@ -40,7 +40,9 @@ def kl_of_draws(signal: Sampled, part: slice, logq_CV: Tensor) -> Tensor | None:
 
 
 def label_logp(signal: TopK | Sampled, part: slice, labels_C1: Tensor) -> tuple[Tensor, int]:
-    """The teacher's log-probabilities of the labels it tells of, at `temperature`, and of how many it does not."""
+    """Of a signal at temperature 1: the teacher's log-probabilities of the labels it tells of, and of how many it does
+    not."""
+    assert signal.temperature == 1
     if signal.logp_label_N is not None:
         return signal.logp_label_N[part], 0
     if isinstance(signal, Sampled):

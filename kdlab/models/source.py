@@ -70,6 +70,12 @@ def disk_bytes(source: Source) -> int | None:
 def check_folder(folder: Path, name: str) -> None:
     """Refuse a folder without a config or without safetensors weights."""
     if not (folder / "config.json").is_file():
+        if (folder / "manifest.json").is_file() and (folder / "index.safetensors").is_file():
+            raise FileNotFoundError(f"{name}: is a cache of signals, no model; write teacher=cached to learn from it")
+        if (folder / "model" / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{name}: no config.json in this folder; the model of this run is {folder / 'model'}"
+            )
         raise FileNotFoundError(f"{name}: no config.json in this folder; give a folder that save_pretrained wrote")
     if any(folder.glob("*.safetensors")):
         return

@@ -23,8 +23,11 @@ BLOCK = 2**24
 
 
 def source_hash(source: Source) -> str:
-    """The hash of the weights that a source holds: sha256 over the sha256 of its safetensors files, in the order of
-    their names. Raises FileNotFoundError for a hub model that has not been downloaded yet."""
+    """The hash of what a source predicts with: sha256 over the sha256 of its safetensors files, in the order of their
+    names, and of its config.json, which may scale or cap the same weights otherwise.
+
+    Raises FileNotFoundError for a hub model that has not been downloaded yet.
+    """
     from kdlab.models.source import weight_folder
 
     if source.kind == "tiny":
@@ -33,6 +36,8 @@ def source_hash(source: Source) -> str:
     files = sorted(folder.glob("*.safetensors")) if folder is not None else []
     if not files:
         raise FileNotFoundError(f"{source.description}: its weights are not here yet, so they have no hash")
+    shape = files[0].with_name("config.json")
+    files += [shape] if shape.is_file() else []
     return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from kdlab.models.student import build_student
 from kdlab.preflight.live import inner
 from kdlab.teachers.cached import CachedTeacher
 from kdlab.teachers.opening import open_teacher
-from kdlab.training.models import refuse_changed
+from kdlab.training.models import refuse_changed, their_side
 
 if TYPE_CHECKING:
     from kdlab.data.dataset import Side
@@ -101,13 +101,12 @@ class Sketches:
 
     def sides(self, pairing: str) -> tuple[Side, Side | None]:
         """How the student reads text, and how a teacher does that has a tokenizer of its own."""
-        from kdlab.data.dataset import Side
-
         if self.reader is None or pairing != "cross":
             return self.student.side(), None
-        if self.teacher is not None:
-            return self.student.side(), self.teacher.side()
-        return self.student.side(), Side(tokenizer=self.reader.tokenizer, entries=self.reader.vocabulary)
+        if self.told is not None:
+            return self.student.side(), their_side(self.told)
+        assert self.teacher is not None
+        return self.student.side(), self.teacher.side()
 
 
 def sketch(config: TrainConfig, device: torch.device) -> Sketches:

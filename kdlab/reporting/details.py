@@ -27,7 +27,8 @@ def models(run: Run) -> Html:
         ("on disk", "disk_bytes", size),
     ):
         teacher, student = (run.number("models", who, field) for who in WHO)
-        ratio = _ratio(teacher, student, "smaller", "larger")
+        kept = field == "disk_bytes" and run.value("models", "teacher", "codec") is not None
+        ratio = "" if kept else _ratio(teacher, student, "smaller", "larger")  # signals on disk are no model's size
         lines.append([title, show(teacher), show(student), ratio])
     slow, fast = (
         run.number("metrics", "teacher", "tokens_per_second"),

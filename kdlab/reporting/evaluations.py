@@ -108,12 +108,17 @@ def read_evaluation(file: Path) -> Evaluation:
     return Evaluation(record=run, accuracy=accuracy, unresolved=unresolved, manual=manual, right=right)
 
 
+def lines_of(file: Path) -> list[str]:
+    """The lines of a file of JSON lines. A text in one may hold signs that `str.splitlines` takes for line ends."""
+    return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
 def _right(file: Path, accuracy: Accuracy) -> Right | None:
     """The answers that count, those whose reference has a number; None where the file is not there."""
     if not file.is_file():
         return None
     found: Right = {}
-    for line, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for line, text in enumerate(lines_of(file), start=1):
         try:
             answer = json.loads(text)
             known, correct = (answer["row"], str(answer["question"])), answer["correct"]

@@ -10,7 +10,7 @@ from kdlab.proportions import Accuracy, mcnemar
 from kdlab.reporting.accuracy import accuracy_of
 from kdlab.reporting.arms import shown_pairs
 from kdlab.reporting.comparison import labels
-from kdlab.reporting.evaluations import Evaluation, Right
+from kdlab.reporting.evaluations import Evaluation, Right, lines_of
 from kdlab.reporting.intervals import paired
 from kdlab.reporting.numbers import NONE, chance, number
 from kdlab.reporting.runs import Run
@@ -85,7 +85,7 @@ def right_of(run: Run) -> Right | None:
         return None
     found: Right = {}
     try:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in lines_of(file):
             answer = json.loads(line)
             correct = answer["scores"]["after"]["accuracy"]["correct"]
             if correct is not None:

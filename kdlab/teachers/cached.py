@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdlab.rows import Dense, Projected
 from kdlab.teachers.cache.keys import keys_of
+from kdlab.teachers.cache.manifest import SEQ2SEQ
 
 if TYPE_CHECKING:
     from kdlab.batch import Batch
@@ -55,6 +56,11 @@ class CachedTeacher:
     @property
     def identity(self) -> str:
         return self.cache.identity
+
+    @property
+    def seq2seq(self) -> bool:
+        """Whether it is that of an encoder-decoder model."""
+        return bool(self.cache.manifest.reading.get(SEQ2SEQ))
 
     @property
     def disk_bytes(self) -> int:

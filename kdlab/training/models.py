@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdlab.data.dataset import Side
 from kdlab.models.pair import check_pair
 from kdlab.models.student import build_student
+from kdlab.teachers.cache.manifest import BINDING_TEACHER
 from kdlab.teachers.opening import open_teacher
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def heldout_judge(config: TrainConfig, teacher: Teacher | None) -> CachedTeacher
 
     assert isinstance(teacher, CachedTeacher)
     judge = CachedTeacher.open(replace(config.teacher, path=path), option="teacher.heldout")
-    if judge.cache.manifest.teacher != teacher.cache.manifest.teacher:
+    theirs, ours = judge.cache.manifest.teacher, teacher.cache.manifest.teacher
+    if any(theirs[name] != ours[name] for name in BINDING_TEACHER):  # the same model may lie in several places
         raise ValueError(f"{judge.name}: is of another teacher than {teacher.name}; give a cache of the same one")
     return judge
 
@@ -122,7 +124,7 @@ def refuse_other(teacher: Teacher | None, was: str | None, config: TrainConfig, 
 
 def sides(config: TrainConfig, teacher: Teacher | None, student: Student) -> tuple[Side, Side | None]:
     """How the student reads text, and how a teacher does that has a tokenizer of its own (None: as the student)."""
-    return _side(student), None if teacher is None or config.loss.pairing != "cross" else _their_side(teacher)
+    return _side(student), None if teacher is None or config.loss.pairing != "cross" else their_side(teacher)
 
 
 def _side(reader: Any) -> Side:
@@ -131,7 +133,11 @@ def _side(reader: Any) -> Side:
     return Side(tokenizer=reader.tokenizer, seq2seq=bool(reader.model.config.is_encoder_decoder), entries=entries)
 
 
-def _their_side(teacher: Teacher) -> Side:
+def their_side(teacher: Teacher) -> Side:
+    """How a teacher reads text; a cache says whether it is that of an encoder-decoder, and a server never is."""
+    from kdlab.teachers.cached import CachedTeacher
+
     if teacher.model is not None:
         return _side(teacher)
-    return Side(tokenizer=teacher.tokenizer, entries=teacher.vocabulary)
+    seq2seq = isinstance(teacher, CachedTeacher) and teacher.seq2seq
+    return Side(tokenizer=teacher.tokenizer, seq2seq=seq2seq, entries=teacher.vocabulary)

@@ -131,7 +131,7 @@ def pair_up(loss: Loss, student: Student, teacher: Teacher | None, *, template: 
 def within(batch: Batch, shared: int, tokenizer: PreTrainedTokenizerBase | None) -> Batch:
     """The batch as a teacher reads it that shares only the first `shared` ids with the student's tokenizer.
 
-    A pad token of the student's own is replaced: padding is masked, but the teacher must be able to look it up. Any
+    Padding by a token of the student's own is replaced: it is masked, but the teacher must be able to look it up. Any
     other id that is not shared raises ValueError, naming the token: the teacher cannot read it, nor predict it.
     """
     ids_BT, labels_BT = batch.input_ids_BT, batch.labels_BT
@@ -139,7 +139,10 @@ def within(batch: Batch, shared: int, tokenizer: PreTrainedTokenizerBase | None)
         return batch
     pad = tokenizer.pad_token_id if tokenizer is not None else None
     foreign_BT = ids_BT >= shared
-    asked_BT = foreign_BT if pad is None else foreign_BT & (ids_BT != pad)
+    if batch.attention_mask_BT is not None:
+        asked_BT = foreign_BT & batch.attention_mask_BT.bool()  # a pad token inside a text is no padding
+    else:
+        asked_BT = foreign_BT if pad is None else foreign_BT & (ids_BT != pad)
     asked = [*ids_BT[asked_BT].tolist(), *labels_BT[labels_BT >= shared].tolist()]
     if asked:
         token = tokenizer.convert_ids_to_tokens(asked[0]) if tokenizer is not None else None

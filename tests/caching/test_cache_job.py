@@ -207,6 +207,22 @@ def test_another_cache_in_the_same_place_is_refused(job: Job, run: Run, kill_at:
         assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_without_its_manifest_a_cache_is_known_by_its_shards(
+    job: Job, run: Run, content: Content, tmp_path: Path
+) -> None:
+    run(job(), tmp_path)
+    whole, times = content(tmp_path), [(tmp_path / name).stat().st_mtime_ns for name in shards(tmp_path)]
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged .*; delete it and run the same"):
+        run(job(), tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"has shards of another cache, and no plan\.json of it"):
+        run(job(seed=1), tmp_path)
+    run(job(), tmp_path)
+    assert content(tmp_path) == whole
+    assert [(tmp_path / name).stat().st_mtime_ns for name in shards(tmp_path)] == times, "nothing was made again"
+
+
 def test_what_only_says_how_the_data_are_batched_is_no_other_cache(
     job: Job, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

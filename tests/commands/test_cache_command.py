@@ -56,6 +56,12 @@ def test_help_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "kdlab cache verify: give one PATH" in capsys.readouterr().err
     assert main(["cache", "show", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.startswith(f"PATH={tmp_path / 'none'}: no such folder")
+    assert main(["cache", "verify", str(tmp_path / "none")]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1, "no damage to be counted"
+    assert main(["cache", "verfy", str(tmp_path)]) == 2
+    assert "did you mean kdlab cache verify?" in capsys.readouterr().err
+    assert main(["cache", "experiment=smoke", "output="]) == 2
+    assert capsys.readouterr().err.startswith("output=: is empty")
     assert main(["cache", "experiment=smoke", "teacher=none"]) == 2
     assert "`kdlab cache` asks a teacher" in capsys.readouterr().err
     assert main(["cache", "experiment=smoke", "shard_rows=0"]) == 2

@@ -96,6 +96,7 @@ REFUSED: dict[str, tuple[tuple[str, dict[str, Any]], list[str], str]] = {
         ["loss.temperature_anneal={to: 2}"],
         "loss.temperature_anneal: .* cannot be softened anew",
     ),
+    "two vocabularies": (("topk", {"k": 4}), ["loss.vocab=shared"], "loss.vocab=shared: needs the teacher's whole"),
     "agreement with draws": (
         ("sampled", {}),
         ["trainer.checkpoint.monitor=top1_agreement"],
@@ -124,6 +125,28 @@ def test_nothing_to_cut_in_the_cache_of_a_server(load: Callable[..., TrainConfig
     assert load(*ALONE, f"teacher.path={path}").student.path == "tiny:llama"
 
 
+def test_a_judge_of_some_tokens_where_two_vocabularies_meet(
+    load: Callable[..., TrainConfig], cache: Callable[..., str], tmp_path: Path
+) -> None:
+    path = cache("hidden")
+    (tmp_path / "few").mkdir()
+    (tmp_path / MANIFEST).rename(tmp_path / "few" / MANIFEST)
+    few, path = cache("topk", k=4), str(tmp_path / "few")  # the folders changed places
+    words = [*ALONE, f"teacher.path={path}", f"teacher.heldout={few}"]
+    for loss in ("loss=uld", "loss.vocab=shared"):
+        with pytest.raises(ConfigError, match=f"teacher.heldout={few}: keeps some tokens only"):
+            load(*words, loss)
+    assert load(*words).teacher.heldout == few
+
+
+def test_nothing_is_packed_for_a_teacher_that_is_not_loaded(
+    load: Callable[..., TrainConfig], cache: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdlab.config.rules.lacking", lambda kind: None if kind == "none" else "needs a package")
+    path = cache("hidden", teacher={"quantization": "nf4"})
+    assert load(*ALONE, f"teacher.path={path}", "quantization=nf4").quantization.kind == "nf4"
+
+
 def test_no_cache(load: Callable[..., TrainConfig], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"teacher.path is not set: write teacher.path=<the folder"):
         load(*CUT)
@@ -150,3 +173,11 @@ def test_a_server_is_asked_for_a_cache_whatever_the_loss() -> None:
     words = ["experiment=smoke", "teacher=openai", "teacher.path=gpt2", "student=pretrained", "student.path=gpt2"]
     config = load_with(Composer("cache"), [*words, "codec=topk", "codec.k=5", "loss.temperature=2"]).config
     assert config.codec.k == 5
+
+
+@pytest.mark.parametrize("loss", ["loss=uld", "loss.vocab=shared"])
+def test_a_cache_that_its_loss_could_not_read_is_not_written(loss: str) -> None:
+    words = ["experiment=smoke", "student=pretrained", "student.path=tiny:llama", loss]
+    with pytest.raises(ConfigError, match=r"codec=topk: keeps some tokens only, and loss=.* reads whole distributions"):
+        load_with(Composer("cache"), [*words, "codec=topk"])
+    assert load_with(Composer("cache"), [*words, "codec=hidden"]).config.codec.whole

@@ -13,6 +13,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
+from kdlab.caching.job import cache
 from kdlab.config import load
 from kdlab.config.options import conf_dir
 from kdlab.models.tiny import VOCABULARY, byte_tokenizer
@@ -32,6 +33,7 @@ TALK = [
     for i in range(8)
 ]
 NEWS = [{"article": f"{i} men walked home", "highlights": f"{i} men went"} for i in range(8)]
+MATHS = [{"question": f"{i} apples and {i} more?", "answer": f"{i} + {i} = {2 * i}\n#### {2 * i}"} for i in range(8)]
 PAPERS = [{"source": [f"We walk {i} miles.", "It rains."], "target": [f"walks of {i} miles"]} for i in range(8)]
 
 QUICK = [
@@ -42,6 +44,8 @@ QUICK = [
 JUDGED = ["benchmark.generation.examples=2", "benchmark.generation.max_new_tokens=4"]
 SPLIT = ["dataset.heldout_split=validation"]
 MORE = {"max_position_embeddings": 128}
+SOLVED = ["prompt=ground_truth", "dataset.subset=null", "dataset.heldout=2", "dataset.max_length=512"]
+LONG = {"max_position_embeddings": 1024}
 
 Run = Callable[..., dict[str, Any]]
 
@@ -65,17 +69,21 @@ def run(tmp_path: Path) -> Run:
     """`run("opt_wikitext", rows, "trainer.max_steps=1")`: the preset on these rows; the content of run.json."""
 
     def go(preset: str, rows: list[dict[str, Any]], *overrides: str, folder: str = "run") -> dict[str, Any]:
-        data = tmp_path / "data"
-        data.mkdir(exist_ok=True)
-        for split, part in (("train", rows[:5]), ("validation", rows[5:])):
-            (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-        where = [f"dataset.path={data}", f"dataset.cache_dir={tmp_path / 'cache'}"]
-        loaded = load("train", [f"experiment={preset}", *QUICK, *where, *overrides])
+        loaded = load("train", [f"experiment={preset}", *QUICK, *on_disk(tmp_path, rows), *overrides])
         assert loaded.config.name == preset
         output = tmp_path / folder
         return train(loaded.config, output_dir=output, resolved=loaded.resolved, overrides=list(loaded.overrides))
 
     return go
+
+
+def on_disk(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as files, and the options that read them."""
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    for split, part in (("train", rows[:5]), ("validation", rows[5:])):
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return [f"dataset.path={data}", f"dataset.cache_dir={folder / 'cache'}"]
 
 
 def check(record: dict[str, Any], folder: Path, *, judged: int = 0, kind: Any = AutoModelForCausalLM) -> None:
@@ -168,6 +176,38 @@ def test_scitldr_teaches_a_teacher_and_then_a_student(run: Run, tmp_path: Path) 
     record = run("scitldr", PAPERS, *common, *teacher)
     check(record, tmp_path / "run", judged=2, kind=AutoModelForSeq2SeqLM)
     assert record["metrics"]["teacher"]["nll"] == pytest.approx(taught["metrics"]["after"]["nll"], rel=1e-5)
+
+
+def test_gsm8k_prompting(saved, run: Run, tmp_path: Path) -> None:
+    paths = [f"teacher.path={saved('llama', layers=3, **LONG)}", f"student.path={saved('llama', seed=1, **LONG)}"]
+    record = run("gsm8k_prompting", MATHS, *paths, *SOLVED, "student.dtype=float32")
+    check(record, tmp_path / "run")
+    assert (tmp_path / "run" / "adapter").is_dir()
+
+
+def test_gsm8k_prompting_small(saved, run: Run, tmp_path: Path) -> None:
+    teacher = f"teacher.path={saved('llama', layers=7, **LONG)}"
+    record = run("gsm8k_prompting_small", MATHS, teacher, *SOLVED, *JUDGED)
+    check(record, tmp_path / "run")
+    judged = {who: record["metrics"][who]["generation"] for who in ("teacher", "before", "after")}
+    assert {found["examples"] for found in judged.values()} == {2}
+    assert all(found["accuracy"]["count"] == 2 and "rougeL" not in found for found in judged.values())
+    first = json.loads((tmp_path / "run" / "generations.jsonl").read_text().splitlines()[0])
+    assert "this solution is known" not in first["prompt"], "the student reads the question alone"
+
+
+def test_cache_codecs(saved, run: Run, tmp_path: Path) -> None:
+    """The teacher is kept once, then the student is taught by what lies on disk: as by the teacher itself."""
+    teacher = [f"teacher.path={saved('llama', layers=7, **MORE)}", "dataset.heldout=2"]
+    asked = ["experiment=cache_codecs", *QUICK, *on_disk(tmp_path, TEXT), *teacher]
+    kept = load("cache", [*asked, "codec=topk", "codec.k=9999", "codec.step=0"])
+    cache(kept.config, output_dir=tmp_path / "kept", overrides=list(kept.overrides))
+    cached = ["teacher=cached", f"teacher.path={tmp_path / 'kept'}", "dataset.heldout=2"]
+    options = {"live": teacher, "cached": cached}
+    records = [run("cache_codecs", TEXT, *told, folder=name) for name, told in options.items()]
+    check(records[1], tmp_path / "cached")
+    after = [{name: record["metrics"]["after"][name] for name in ("nll", "kl")} for record in records]
+    assert after[1] == pytest.approx(after[0], rel=1e-4)
 
 
 def test_every_preset_is_run() -> None:

@@ -118,8 +118,18 @@ def test_what_a_teacher_does_not_tell_is_absent_and_not_wrong() -> None:
     assert set(hidden_label.result()) == own | {"kl", "top1_agreement"}
     sampled = replace(draw(teacher_NV, labels_N), logp_label_N=None)
     assert set(measure(replace(alone, teacher=sampled)).result()) == own | {"kl"}
-    warm = measure(replace(alone, teacher=keep(teacher_NV, labels_N, temperature=2.0)))
+    warm = measure(replace(alone, teacher=keep(teacher_NV, labels_N, temperature=2.0, label=False)))
     assert set(warm.result()) == own | {"top1_agreement"}
+
+
+def test_a_label_that_is_told_is_told_at_temperature_1() -> None:
+    """Codecs keep the label's log-probability at T = 1, whatever the temperature of the others."""
+    alone, _, teacher_NV, labels_N = some()
+    warm = keep(teacher_NV, labels_N, temperature=2.0, label=False)
+    label_N = teacher_NV.log_softmax(1).gather(1, labels_N[:, None])[:, 0]
+    found = measure(replace(alone, teacher=replace(warm, logp_label_N=label_N)), chunk_rows=5).result()
+    assert found["teacher_nll"] == pytest.approx(float(-label_N.mean()))
+    assert "kl" not in found
 
 
 def test_a_kept_label_tells_its_own_probability() -> None:

@@ -201,7 +201,16 @@ def test_folders(tmp_path):
     with pytest.raises(ValueError, match=r"it has no \*.safetensors weights"):
         resolve(str(folder))
     (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no config.json in this folder"):
+    with pytest.raises(FileNotFoundError, match=r"no config.json in this folder; give a folder"):
+        resolve(str(folder))
+    for name in ("manifest.json", "index.safetensors"):
+        (folder / name).write_text("")
+    with pytest.raises(FileNotFoundError, match=r"is a cache of signals, no model; write teacher=cached"):
+        resolve(str(folder))
+    (folder / "manifest.json").unlink()
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=rf"the model of this run is {folder / 'model'}$"):
         resolve(str(folder))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -28,7 +29,11 @@ def test_of_files(tmp_path: Path) -> None:
     [file] = first.glob("*.safetensors")
     each = hashlib.sha256(file.read_bytes()).hexdigest()
     assert file_hash(file) == each
-    assert found[0] == hashlib.sha256(each.encode()).hexdigest()
+    shape = hashlib.sha256((first / "config.json").read_bytes()).hexdigest()
+    assert found[0] == hashlib.sha256((each + shape).encode()).hexdigest()
+    told = json.loads((first / "config.json").read_text())
+    (first / "config.json").write_text(json.dumps(told | {"rope_theta": 123.0}))
+    assert source_hash(resolve(str(first))) != found[0]
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from kdlab.proportions import mcnemar
 from kdlab.reporting.evaluations import read_all, read_evaluation
-from kdlab.reporting.questions import evaluation_cells, run_cells
+from kdlab.reporting.questions import evaluation_cells, right_of, run_cells
 from kdlab.reporting.report import print_table, write_page
 from kdlab.reporting.runs import read
 
@@ -151,3 +151,12 @@ def test_without_the_answers_there_are_counts_alone(evaluation) -> None:
     found = read_evaluation(folder / "evaluation.json")
     assert found.told == f"50.0{NBSP}% (5/10)"
     assert "1 have no answers beside them" in evaluation_cells([found])[3]
+
+
+def test_an_answer_may_hold_any_line_separator(evaluation, answering) -> None:
+    made, run = evaluation("a", [[True], [False]]), answering("run", A, loss="hard")
+    for file in (made / "answers.jsonl", run / "generations.jsonl"):
+        lines = [json.loads(line) | {"text": "one\u2028two\x85three"} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    assert read_evaluation(made / "evaluation.json").right is not None
+    assert right_of(read(run / "run.json")) is not None

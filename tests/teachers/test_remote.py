@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 
@@ -234,6 +236,15 @@ def test_after_the_last_attempt_it_says_so_in_one_line(root: str, fault: str, re
 def test_nobody_there_is_said_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^teacher.server.url=http://127.0.0.1:9/v1: no good answer in 2 attempts"):
         teacher("http://127.0.0.1:9/v1", attempts=2)
+
+
+def test_a_server_of_pages_is_not_asked_twice() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as pages:
+        threading.Thread(target=pages.serve_forever, daemon=True).start()
+        with pytest.raises(ValueError, match=r": 501 .*; the url ends before /completions, .* text server\?$") as error:
+            teacher(f"http://127.0.0.1:{pages.server_port}/v1", model="m")
+        pages.shutdown()
+    assert "<" not in str(error.value)
 
 
 def test_requests_go_out_at_once_and_hold_a_batch_each(root: str) -> None:

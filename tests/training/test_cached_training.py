@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdlab.losses import LOSSES
+from kdlab.losses import CROSS_LOSSES, LOSSES
 from kdlab.models.student import LoraConfig, StudentConfig
-from kdlab.models.tiny import byte_tokenizer, save_tiny
+from kdlab.models.tiny import byte_tokenizer, save_tiny, tiny_model
 from kdlab.reporting.report import write_page
 from kdlab.teachers.codecs.hidden import HiddenCodec
 from kdlab.teachers.codecs.topk import TopKCodec
@@ -109,6 +109,48 @@ def test_the_teachers_own_prompt(job: Job, start: Start, keep: Any, tmp_path: Pa
         ValueError, match=r"has no signal for .* prompt.teacher=\{question\} Say \{answer\}! \(now null"
     ):
         start(dataclasses.replace(live, teacher=kept, prompt=PromptConfig()), tmp_path / "other")
+
+
+@pytest.mark.parametrize("pair", [("llama", "gpt2"), ("t5", "llama"), ("llama", "t5")], ids="_of_".join)
+def test_a_teacher_with_a_tokenizer_of_its_own(
+    pair: tuple[str, str], job: Job, start: Start, keep: Any, tmp_path: Path
+) -> None:
+    chats = [{"prompt": f"how many is {i} and {i}?", "response": f"{2 * i} it is"} for i in range(20)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    save_tiny(pair[1], tmp_path / "student")
+    loss = CROSS_LOSSES["span_kl"]()
+    live = job(
+        teacher=TeacherConfig(path=f"tiny:{pair[0]}"),
+        student=StudentConfig(path=str(tmp_path / "student")),
+        loss=loss,
+        optimizer=SGD(lr=0.1),
+    )
+    live.dataset = dataclasses.replace(live.dataset, path=str(tmp_path / "chats.jsonl"), max_length=128)
+    kept = keep(live, tmp_path / "kept", HiddenCodec(error=1e-4))
+    told = start(live, tmp_path / "live")["metrics"]["after"]
+    found = start(dataclasses.replace(live, teacher=kept), tmp_path / "cached")["metrics"]["after"]
+    assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "live"), rel=1e-3)
+    assert found["divergence"] == pytest.approx(told["divergence"], rel=1e-3)
+
+
+def test_the_teachers_own_prompt_and_a_wider_head(job: Job, start: Start, keep: Any, tmp_path: Path) -> None:
+    chats = [{"question": f"how many is {i} and {i}?", "answer": f"{2 * i} it is"} for i in range(20)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    tiny_model("llama", vocab_size=400).save_pretrained(tmp_path / "wide")
+    byte_tokenizer().save_pretrained(tmp_path / "wide")
+    live = job(
+        teacher=TeacherConfig(path=str(tmp_path / "wide")),
+        student=StudentConfig(path="tiny:llama"),
+        loss=LOSSES["forward_kl"](vocab="shared", max_cut_mass=1.0),
+        prompt=PromptConfig(name="hinted", teacher="{question} Say {answer}!"),
+        optimizer=SGD(lr=0.1),
+    )
+    live.dataset = dataclasses.replace(live.dataset, path=str(tmp_path / "chats.jsonl"), max_length=128)
+    kept = keep(live, tmp_path / "kept", HiddenCodec(error=1e-4))
+    told = start(live, tmp_path / "live")["metrics"]["after"]
+    found = start(dataclasses.replace(live, teacher=kept), tmp_path / "cached")["metrics"]["after"]
+    assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "live"), rel=1e-3)
+    assert found["teacher_cut_mass"] == pytest.approx(told["teacher_cut_mass"], rel=1e-3)
 
 
 def test_what_a_teacher_without_a_model_leaves_out(

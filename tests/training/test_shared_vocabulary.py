@@ -120,6 +120,10 @@ def test_a_token_that_was_cut_is_named_and_a_pad_token_is_not_read():
     plain, data = made.rows(batch()), batch()
     data.input_ids_BT[1, 8:] = made.tokenizer.pad_token_id
     assert torch.equal(made.rows(data).teacher.hidden_NH, plain.teacher.hidden_NH)
+    data = batch()
+    data.input_ids_BT[0, 2] = made.tokenizer.pad_token_id  # inside a text it is read
+    with pytest.raises(ValueError, match=r"the data has the token '<\|extratoken_2\|>'"):
+        made.rows(data)
     for where in ("input_ids_BT", "labels_BT"):
         data = batch()
         getattr(data, where)[0, 6] = ENTRIES + 1

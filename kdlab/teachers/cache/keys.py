@@ -41,8 +41,9 @@ def key_of(example: Example) -> bytes:
     if example.source_ids is None:
         supervised_T[:1] = False
         return key(example.input_ids.astype(np.int32), supervised_T)
-    labels_T = np.where(supervised_T, example.input_ids, IGNORE).astype(np.int32)
-    return key(labels_T, supervised_T, example.source_ids.astype(np.int32))
+    end = int(np.flatnonzero(supervised_T).max(initial=-1)) + 1  # as in a batch, where labels are padded
+    labels_T = np.where(supervised_T, example.input_ids, IGNORE).astype(np.int32)[:end]
+    return key(labels_T, supervised_T[:end], example.source_ids.astype(np.int32))
 
 
 def keys_of(batch: Batch) -> list[tuple[bytes, int]]:

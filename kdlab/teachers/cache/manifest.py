@@ -19,6 +19,9 @@ VERSION = 1
 """Raised when the files of a cache change their layout: older ones are then refused."""
 PLAN, MANIFEST = "plan.json", "manifest.json"
 INDEX, HEAD, TOKENIZER = "index.safetensors", "head.safetensors", "tokenizer"
+AGAIN = "delete it and run the same `kdlab cache` command again: whole shards are kept"
+SEQ2SEQ = "teacher_seq2seq"
+"""Where `reading` says that the teacher is an encoder-decoder; caches of before have no such line."""
 BINDING = ("version", "vocabulary", "seed", "shard_rows", "entries_hash")
 """What decides the bytes of the shards, besides the teacher's weights and numbers and the codec's options."""
 BINDING_TEACHER = ("identity", "dtype", "quantization")
@@ -41,10 +44,10 @@ class Plan:
 
     `teacher`: path, revision, description, identity, weight_hash (None: behind a server), dtype, quantization.
     `tokenizer` is the hash of the files of `tokenizer/`. `reading` holds the options that decide what is asked
-    (`dataset.*`, `prompt.*`) and the hashes of prompts, templates and of the tokenizer that reads. `codec`: name,
-    version and options. `vocabulary` and `hidden` are the teacher's sizes; `entries_hash` is that of all keys in their
-    order. `batch_tokens` is what the teacher reads at once. `command` are the options of the first command, without
-    `output`.
+    (`dataset.*`, `prompt.*`), the hashes of prompts, templates and of the tokenizer that reads, and `SEQ2SEQ`. `codec`:
+    name, version and options. `vocabulary` and `hidden` are the teacher's sizes; `entries_hash` is that of all keys in
+    their order. `batch_tokens` is what the teacher reads at once. `command` are the options of the first command,
+    without `output`.
     """
 
     version: int = VERSION
@@ -142,7 +145,7 @@ def manifest_in(storage: Storage, *, named: str) -> Manifest:
 def read_plan(storage: Storage, *, named: str) -> Plan | None:
     """The plan of a cache that is being made, or of a finished one; None where there is neither. Raises ValueError for
     one that cannot be read."""
-    for name in (MANIFEST, PLAN):
+    for name in (MANIFEST, PLAN, MANIFEST):  # whoever finishes it meanwhile writes the one, then removes the other
         content = _content(storage, name, named)
         if content is not None:
             return _made(Manifest if name == MANIFEST else Plan, content, f"{named}: {name}")
@@ -158,9 +161,9 @@ def _content(storage: Storage, name: str, named: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise ValueError(f"{named}: {name} is damaged ({error})") from error
+        raise ValueError(f"{named}: {name} is damaged ({error}); {AGAIN}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{named}: {name} is damaged (no object)")
+        raise ValueError(f"{named}: {name} is damaged (no object); {AGAIN}")
     return content
 
 
@@ -171,9 +174,12 @@ def _made(kind: type[P], content: dict[str, Any], named: str) -> P:
     names = {field.name for field in fields(kind)}
     kept = {name: value for name, value in content.items() if name in names}
     if checksum(kept) != content.get("checksum") or kept.keys() != names:
-        raise ValueError(f"{named} does not have the checksum that it names: it was edited or is damaged")
+        raise ValueError(f"{named} does not have the checksum that it names: it was edited or is damaged; {AGAIN}")
     if "shards" in kept:
         kept["shards"] = tuple(ShardFile(**shard) for shard in kept["shards"])
+        for name in (*kept["files"], *(shard.name for shard in kept["shards"])):
+            if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+                raise ValueError(f"{named} names a file outside its folder: {name}")
     return kind(**kept)
 
 
@@ -182,6 +188,8 @@ def _unfinished(storage: Storage, named: str) -> ValueError | FileNotFoundError:
     plan = read_plan(storage, named=named)
     if plan is None:
         what = "no cache of signals (it has no manifest.json)"
+        if isinstance(storage, Folder) and storage.root.is_file():
+            return FileNotFoundError(f"{named}: is a file; give the folder that `kdlab cache` wrote")
         if isinstance(storage, Folder) and not storage.root.is_dir():
             what = "no such folder"
         return FileNotFoundError(f"{named}: {what}; `kdlab cache ... {typed('output', str(storage))}` writes one")

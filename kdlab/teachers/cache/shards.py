@@ -23,6 +23,7 @@ from kdlab.teachers.cache.keys import BYTES
 
 META = "kdlab"
 """The one entry of a file's metadata (several would be written in an order of chance)."""
+ARRAYS = {"payload", "offsets", "rows", "keys", "checks"}
 HEADER = 8
 """Bytes in front of a safetensors header that tell its length."""
 
@@ -101,6 +102,9 @@ class Shard:
             raise ValueError(f"{file}: {error}") from error
         if found.meta != {"cache": identity, "shard": number}:
             raise ValueError(f"{file}: is a shard of another cache, or another shard of this one")
+        lost = sorted(ARRAYS - found.arrays.keys())
+        if lost:
+            raise ValueError(f"{file}: it is no shard (it has no {lost[0]})")
         self.payload: memoryview = found.arrays["payload"].data
         self.offsets: list[int] = found.arrays["offsets"].tolist()
         self.rows: NDArray[np.int32] = found.arrays["rows"]
@@ -110,8 +114,11 @@ class Shard:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def entry(self, number: int) -> memoryview:
-        """The bytes of an entry. Raises ValueError where they are not those that were written."""
+    def entry(self, number: int, *, key: bytes | None = None) -> memoryview:
+        """The bytes of an entry. Raises ValueError where they are not those that were written, or not those of `key`
+        (None: whosever they are)."""
+        if key is not None and self.keys[number].tobytes() != key:
+            raise ValueError(f"{self.file}: entry {number} is another's than the index says; run `kdlab cache verify`")
         payload = self.payload[self.offsets[number] : self.offsets[number + 1]]
         if zlib.crc32(payload) != self._checks[number]:
             raise ValueError(

@@ -6,6 +6,7 @@ cache.signal([key for key, _ in keys_of(batch)])
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
@@ -51,7 +52,7 @@ class SignalCache:
         lost = [name for name in self.manifest.files if name not in sizes]
         if lost:
             raise ValueError(f"{named}: {lost[0]} is missing; the `kdlab cache` command that wrote it makes it again")
-        self._index = Index.read(self._local(INDEX))
+        self._index = Index.read(self._whole(INDEX))
         self._open: OrderedDict[int, Shard] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +86,8 @@ class SignalCache:
             if place < 0:
                 raise KeyError(key)
         shards, entries = self._index.shards[places].tolist(), self._index.entries[places].tolist()
-        payloads = [self._shard(shard).entry(entry) for shard, entry in zip(shards, entries, strict=True)]
+        found = zip(keys, shards, entries, strict=True)
+        payloads = [self._shard(shard).entry(entry, key=key) for key, shard, entry in found]
         lengths = self._index.rows[places].tolist()
         return self.codec.decode(payloads, lengths=lengths, vocabulary=self.vocabulary, head=self.head)
 
@@ -93,13 +95,25 @@ class SignalCache:
         """The teacher's tokenizer, as it was saved with the signals."""
         from kdlab.models.loading import load_tokenizer
 
-        files = [self._local(name) for name in self.manifest.files if name.startswith(f"{TOKENIZER}/")]
+        files = [self._whole(name) for name in self.manifest.files if name.startswith(f"{TOKENIZER}/")]
         return load_tokenizer(str(files[0].parent), option=self.option)
 
     @cached_property
     def head(self) -> Projected | None:
         """The teacher's head with no rows, where the codec keeps hidden states."""
-        return read_head(self._local(HEAD)) if HEAD in self.manifest.files else None
+        return read_head(self._whole(HEAD)) if HEAD in self.manifest.files else None
+
+    def _whole(self, name: str) -> Any:
+        """A file beside the shards, which holds no checksums of its own. Raises ValueError where it has changed."""
+        file = self._local(name)
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if found != self.manifest.files[name]:
+            raise ValueError(
+                f"{file}: is damaged (its sha256 differs from the manifest's); delete it, and the `kdlab cache` "
+                "command that wrote it makes it again"
+            )
+        return file
 
     def _local(self, name: str) -> Any:
         return self._storage.local(name, label=self.identity)

@@ -69,7 +69,8 @@ class SampledCodec(DrawingCodec):
 class HeadAndSamplesCodec(DrawingCodec):
     """The `k` most likely entries of each row, and `draws` draws from the others.
 
-    The head's log-probabilities are kept in steps, rounded up or down by chance, so that they too are right on average.
+    The head's log-probabilities are kept in steps, rounded up or down by chance, so that they too are right on average
+    (but for less than one part in 10,000: what they weigh together is set right after rounding).
     """
 
     k: int = 16

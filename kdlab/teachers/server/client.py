@@ -135,7 +135,7 @@ class Client:
             raise _PassingError(f"nothing for {self.config.timeout:g} seconds ({type(error).__name__})") from error
         except httpx.TransportError as error:
             raise _PassingError(self._shown(f"{type(error).__name__}: {error}")) from error
-        if got.status_code >= 500 or got.status_code in PASSING:
+        if (got.status_code >= 500 and got.status_code != HTTPStatus.NOT_IMPLEMENTED) or got.status_code in PASSING:
             raise _PassingError(self._said(got), _asked_pause(got.headers.get("Retry-After")))
         if not got.is_success:
             raise self._refusal(got)
@@ -169,7 +169,7 @@ class Client:
             state = "holds a key that is refused" if self._key else "is not set"
             variable = self.config.key_variable
             said += f"; the key is read from the environment variable {variable}, which {state}"
-        elif status == HTTPStatus.NOT_FOUND:
+        elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED):
             said += "; the url ends before /completions, mostly in /v1: is it that of a text server?"
         elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             said += f"; lower teacher.server.batch_size={self.config.batch_size}"
@@ -203,7 +203,9 @@ def _listed(answer: Any) -> list[dict[str, Any]]:
 
 
 def _message(got: httpx.Response) -> str:
-    """What the body of a failed answer says."""
+    """What the body of a failed answer says; nothing where it is a page for a browser."""
+    if "html" in got.headers.get("Content-Type", ""):
+        return ""
     try:
         told = got.json()
     except ValueError:

@@ -141,6 +141,40 @@ def test_a_flipped_bit_is_named_when_it_is_read(finished: Path) -> None:
         kept.signal(keys)
 
 
+@pytest.mark.parametrize("name", ["index.safetensors", "head.safetensors", "tokenizer/tokenizer.json"])
+def test_a_flipped_bit_beside_the_shards_is_named_when_it_is_read(finished: Path, name: str) -> None:
+    keys = keys_in(finished)
+    content = bytearray((finished / name).read_bytes())
+    content[-3] ^= 4
+    (finished / name).write_bytes(content)
+
+    def read() -> None:
+        kept = SignalCache(str(finished))
+        kept.signal(keys)
+        kept.tokenizer()
+
+    with pytest.raises(ValueError, match=rf"{name}: is damaged \(its sha256 differs from the manifest's\); delete it"):
+        read()
+
+
+def test_an_entry_is_that_of_its_key(finished: Path) -> None:
+    kept, keys = SignalCache(str(finished)), keys_in(finished)
+    kept._index.entries = kept._index.entries[::-1]
+    with pytest.raises(ValueError, match=r"shard-.*: entry \d+ is another's than the index says"):
+        kept.signal(keys)
+
+
+@pytest.mark.parametrize("name", ["../shard-00000.safetensors", "/shard-00000.safetensors", "a/../../b"])
+def test_a_manifest_names_no_file_outside_its_folder(finished: Path, name: str) -> None:
+    file = finished / "manifest.json"
+    content = json.loads(file.read_text())
+    content["shards"][0]["name"] = name
+    content["checksum"] = checksum({k: v for k, v in content.items() if k not in ("identity", "checksum")})
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"manifest.json names a file outside its folder: {name}"):
+        SignalCache(str(finished))
+
+
 def flip_in_payload(file: Path, *, entry: int) -> None:
     shard_meta = json.loads(file.read_bytes()[8 : 8 + int.from_bytes(file.read_bytes()[:8], "little")])
     begin = 8 + int.from_bytes(file.read_bytes()[:8], "little") + shard_meta["payload"]["data_offsets"][0]

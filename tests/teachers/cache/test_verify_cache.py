@@ -32,6 +32,12 @@ def test_each_bit_of_a_shard_matters(finished: Path) -> None:
         assert all(line.startswith("shard-00001.safetensors: ") for line in damage)
 
 
+def test_a_shard_that_lacks_an_array(finished: Path) -> None:
+    file = finished / "shard-00001.safetensors"
+    file.write_bytes(file.read_bytes().replace(b'"payload"', b'"pazload"'))
+    assert verify(str(finished)) == ["shard-00001.safetensors: it is no shard (it has no payload)"]
+
+
 def test_a_flipped_bit_is_named_by_its_entry(finished: Path) -> None:
     file = finished / "shard-00000.safetensors"
     content = bytearray(file.read_bytes())

@@ -1,0 +1,1 @@
+kdlab cache experiment=cache_codecs codec=hidden output=caches/hidden && kdlab cache experiment=cache_codecs codec=topk codec.k=36 output=caches/topk36 && kdlab train -m experiment=cache_codecs teacher=cached teacher.path=caches/topk36 teacher.heldout=caches/hidden seed=0,1,2

@@ -1,0 +1,77 @@
+"""Overrides as a user types them: paths that Hydra's grammar has no word for, and groups of other verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdlab.config import ConfigError
+from kdlab.config.compose import Composer
+from kdlab.config.loading import is_sweep, load_with, sweep_jobs
+from kdlab.config.overrides import parse, with_plus
+
+
+@pytest.mark.parametrize("name", ["codec=topk,codec.k=16", "a(b", "two words, (1)", "seed=1", "{x", "a,b=c"])
+def test_a_path_that_is_there_need_not_be_quoted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for path in (name, f"./{name}", str(tmp_path / name)):
+        typed = f"teacher.path={path}"
+        assert parse(typed).value() == path
+        assert with_plus("train", [typed]) == [f'teacher.path="{path}"']
+        assert parse(f"++{typed}").value() == path
+
+
+@pytest.mark.parametrize("name", ["a=b'c", 'a=b"c', "a=b\\c", "a=$b"])
+def test_what_quotes_would_read_otherwise_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match="cannot be read; quote the value"):
+        parse(f"teacher.path={name}")
+
+
+def test_what_is_not_there_and_what_can_be_read_is_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"teacher\.path=a=b,c=d: cannot be read; quote the value"):
+        parse("teacher.path=a=b,c=d")
+    (tmp_path / "hard,forward_kl").mkdir()
+    assert parse("loss=hard,forward_kl").is_sweep_override()
+    assert with_plus("train", ["loss=hard,forward_kl", "student.lora.r=4"]) == [
+        "loss=hard,forward_kl",
+        "++student.lora.r=4",
+    ]
+
+
+def test_such_a_path_in_a_run_and_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "run=1,seed=2.jsonl"
+    file.write_text('{"text": "a"}\n')
+    composer, words = Composer("train"), ["experiment=smoke", f"dataset.path={file}"]
+    assert load_with(composer, words).config.dataset.path == str(file)
+    assert not is_sweep(composer, words)
+    jobs = sweep_jobs(composer, [*words, "seed=0,1"])
+    assert jobs is not None
+    assert [load_with(composer, job).config.dataset.path for job in jobs] == [str(file)] * 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "said"),
+    [
+        ("train", "codec=topk", "codec is an option of `kdlab cache`, not of this verb"),
+        ("cache", "writing=greedy", "writing is an option of `kdlab generate` and `kdlab evaluate`"),
+        ("evaluate", "teacher=tiny", "teacher is an option of `kdlab train` and `kdlab cache`"),
+        ("evaluate", "keep=correct", "keep is an option of `kdlab generate`, not of this verb"),
+        ("generate", "experiment=smoke", "unknown option experiment"),
+    ],
+)
+def test_a_group_of_another_verb(verb: str, override: str, said: str) -> None:
+    composer = Composer(verb)
+    with pytest.raises(ConfigError) as refused:
+        load_with(composer, [override])
+    assert said in str(refused.value)
+    assert str(refused.value).startswith(f"{override}: ")
+    assert set(composer.groups()) >= {"dataset", "prompt", "quantization"}
+    assert "hydra" not in composer.groups()
