@@ -68,7 +68,7 @@ class Projected:
 class TopK:
     """A teacher's K most likely entries of each row, and how much probability the others hold together.
 
-    `logp_NK` are log-probabilities at `temperature`, falling along K; `rest_N` is the log of the mass of all other
+    `logp_NK` are log-probabilities at `temperature`, in any order along K; `rest_N` is the log of the mass of all other
     entries, log(1 - Σ exp logp), -inf where there are none. No id comes twice in a row. `logp_label_N` is the
     log-probability of the row's label at temperature 1, whatever `temperature` is, for metrics (None: not known).
     """

@@ -51,7 +51,18 @@ def composing_root(root: Section) -> Section:
 
 
 def strict(verb: str, kinds: dict[str, Section]) -> DictConfig:
-    """The typed, empty config of a verb; `kinds` says which type each polymorphic group has."""
+    """The typed, empty config of a verb; `kinds` says which type each polymorphic group has. Made once: merging into it
+    copies it."""
+    key = (verb, *sorted(kinds.items(), key=lambda kind: kind[0]))
+    if key not in _strict:
+        _strict[key] = _empty(verb, kinds)
+    return _strict[key]
+
+
+_strict: dict[tuple[Any, ...], DictConfig] = {}
+
+
+def _empty(verb: str, kinds: dict[str, Section]) -> DictConfig:
     root = ROOTS[verb]
     inner = {name: section_of(hint) for name, hint in hints(root).items()}
     unset = [(name, hints(root)[name], "???") for name, section in inner.items() if section]

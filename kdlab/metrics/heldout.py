@@ -161,7 +161,8 @@ def _beside_sparse(
     """The student's sums `alone` and what `signal` tells beside them."""
     agreements = None
     if isinstance(signal, TopK):
-        agreements = int((signal.ids_NK[part, 0] == student_top_C).sum())
+        first_C1 = signal.logp_NK[part].argmax(1, keepdim=True)
+        agreements = int((signal.ids_NK[part].gather(1, first_C1)[:, 0] == student_top_C).sum())
     if signal.temperature != 1:
         if signal.logp_label_N is None:
             return replace(alone, agreements=agreements)

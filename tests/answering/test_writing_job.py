@@ -48,7 +48,7 @@ def texts(folder: Path) -> dict[tuple[int, int], str]:
     return {(a["row"], a["draw"]): a["text"] for a in map(json.loads, (folder / ANSWERS).read_text().splitlines())}
 
 
-@pytest.mark.parametrize(("kind", "draws"), [("llama", 2), ("t5", 0)])
+@pytest.mark.parametrize(("kind", "draws"), [("llama", 2), pytest.param("t5", 0, marks=pytest.mark.slow)])
 def test_a_killed_job_ends_in_the_bytes_of_an_unbroken_one(
     job: Job, start: Start, kill_after: Callable[..., None], tmp_path: Path, kind: str, draws: int
 ) -> None:

@@ -56,6 +56,7 @@ def test_answers_grades_and_the_table(capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*COMMAND, "-m", "rules=s1,boxed_last", "writing.examples=2"]) == 0
     assert [json.loads((folder / "evaluation.json").read_text())["rules"] for folder in folders()] == [

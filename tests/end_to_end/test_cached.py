@@ -44,6 +44,7 @@ def test_a_student_is_taught_from_disk(told: list[str], capsys: pytest.CaptureFi
     assert "cached" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_many_students_from_one_cache(told: list[str]) -> None:
     assert main(["cache", *told, "codec=hidden", "output=kept"]) == 0
     students = ["teacher=cached", "teacher.path=kept", "loss=forward_kl,reverse_kl", "loss.temperature=3"]

@@ -60,6 +60,7 @@ def seen(url: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_faults_and_a_kill_leave_the_same_bytes(root: str, texts: Path, tmp_path: Path) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork here: a second process would load everything again")

@@ -111,7 +111,9 @@ def test_the_teachers_own_prompt(job: Job, start: Start, keep: Any, tmp_path: Pa
         start(dataclasses.replace(live, teacher=kept, prompt=PromptConfig()), tmp_path / "other")
 
 
-@pytest.mark.parametrize("pair", [("llama", "gpt2"), ("t5", "llama"), ("llama", "t5")], ids="_of_".join)
+@pytest.mark.parametrize(
+    "pair", [("llama", "gpt2"), pytest.param(("t5", "llama"), marks=pytest.mark.slow), ("llama", "t5")], ids="_of_".join
+)
 def test_a_teacher_with_a_tokenizer_of_its_own(
     pair: tuple[str, str], job: Job, start: Start, keep: Any, tmp_path: Path
 ) -> None:

@@ -53,17 +53,3 @@ def restored(level_NK: NDArray[Any], rest_N: Floats, step: float) -> Floats:
     value_NK += (mass_N1 / value_NK.exp().sum(1, keepdim=True)).log_()  # a sum of 1 and more: nothing ends above 0
     found: Floats = value_NK.numpy()
     return found
-
-
-def falling(ids_NK: NDArray[Any], order_NK: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Each row by rising `order`, and by id where that is the same: one sort of whole numbers that hold both."""
-    short = ids_NK.itemsize <= 2 and order_NK.itemsize <= 2
-    if ids_NK.itemsize == 8:
-        ids_NK = ids_NK.astype(np.uint32)
-    bits, key = (16, np.uint32) if short else (32, np.uint64)
-    key_NK: Any = order_NK.astype(key)
-    key_NK <<= bits
-    key_NK |= ids_NK
-    key_NK.sort(axis=1)
-    halves_NK = key_NK.astype(key_NK.dtype.newbyteorder("<"), copy=False).view("<u2" if short else "<u4")
-    return halves_NK[:, ::2].astype(np.int64), halves_NK[:, 1::2].astype(order_NK.dtype)

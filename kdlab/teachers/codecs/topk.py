@@ -62,20 +62,19 @@ class TopKCodec(Codec):
         import torch
 
         from kdlab.rows import TopK
-        from kdlab.teachers.codecs.levels import falling, restored
+        from kdlab.teachers.codecs.levels import restored
         from kdlab.teachers.codecs.packing import floats, joined
 
         kept = min(self.k, vocabulary)
         entries = [self._unpacked(payload, n, kept, vocabulary) for payload, n in zip(payloads, lengths, strict=True)]
         ids_P, value_P, rest_N, label_N = (joined([entry[field] for entry in entries]) for field in range(4))
         rest_N = floats(rest_N, 4).copy()
-        order_P = value_P.astype(np.uint32) if self.step == 0 else ~value_P.astype(f"<u{max(2, value_P.itemsize)}")
-        ids_NK, order_NK = falling(ids_P.reshape(-1, kept), order_P.reshape(-1, kept))
-        logp_NK = -floats(order_NK, 4) if self.step == 0 else restored(~order_NK, rest_N, self.step)
+        value_NK = value_P.reshape(-1, kept)
+        logp_NK = -floats(value_NK, 4) if self.step == 0 else restored(value_NK, rest_N, self.step)
         known = len(label_N) == len(rest_N)
         label_N = floats(label_N, 4 if self.step == 0 else 2).astype(np.float32)
         return TopK(
-            ids_NK=torch.from_numpy(ids_NK),
+            ids_NK=torch.from_numpy(ids_P.astype(np.int64).reshape(-1, kept)),
             logp_NK=torch.from_numpy(logp_NK),
             rest_N=torch.from_numpy(rest_N),
             vocabulary=vocabulary,
@@ -114,8 +113,10 @@ class TopKCodec(Codec):
                 f"codec.k={self.k}: this teacher tells of {told} tokens a row; set codec.k={told}, or "
                 f"teacher.server.k={self.k} where the server allows as many"
             )
-        rest_N = torch.logaddexp(signal.rest_N, signal.logp_NK[:, kept:].logsumexp(1)) if told > kept else signal.rest_N
-        return signal.ids_NK[:, :kept], signal.logp_NK[:, :kept], rest_N.clamp(max=0), signal.logp_label_N
+        logp_NK, order_NK = signal.logp_NK.sort(dim=1, descending=True, stable=True)
+        rest_N = torch.logaddexp(signal.rest_N, logp_NK[:, kept:].logsumexp(1)) if told > kept else signal.rest_N
+        ids_NK = signal.ids_NK.gather(1, order_NK[:, :kept])
+        return ids_NK, logp_NK[:, :kept], rest_N.clamp(max=0), signal.logp_label_N
 
     def _packed(
         self, vocabulary: int, ids_nK: Tensor, logp_nK: Tensor, rest_n: Tensor, label_n: Tensor | None
