@@ -36,7 +36,7 @@ def test_written_shown_verified(
     assert "tiny:llama (float32)" in shown
     assert "topk (temperature=1, k=8" in shown
     assert f"{manifest['counts']['entries']:,} (" in shown
-    assert manifest["fidelity"]["rows"] >= 1024
+    assert manifest["fidelity"]["rows"] >= 512
     assert "kl 0." in shown
     file = folder / "shard-00000.safetensors"
     file.write_bytes(file.read_bytes()[:-1])

@@ -77,6 +77,7 @@ def start():
     return go
 
 
+@pytest.mark.slow
 def test_killed_at_many_moments_in_a_row(start, tmp_path):
     assert start(tmp_path / "whole", None) == (0, 0)
     # Each attempt dies a few changes further than it began: while measuring before, between a row and its
@@ -102,6 +103,7 @@ def test_killed_at_many_moments_in_a_row(start, tmp_path):
     assert left == []
 
 
+@pytest.mark.slow
 def test_the_command_line_continues_what_was_killed(start, tmp_path):
     command = [sys.executable, "-c", "import sys; from kdlab.cli import main; sys.exit(main())", "train", *SMOKE]
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}

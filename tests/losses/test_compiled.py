@@ -62,6 +62,7 @@ def compiled_equals_eager(name: str, hard_weight: float) -> None:
         all_close(gradients, reference, 1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_is_eager() -> None:
     compiled_equals_eager("jensen_shannon", 0.3)
 
