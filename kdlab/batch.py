@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.rows import IGNORE
+from kdlab.rows import asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,10 @@ class Batch:
     Where the teacher has a tokenizer of its own, `teacher` is the same examples as that tokenizer reads them, and
     `starts_BT`, `ends_BT` tell where in the bytes of the text each token of `labels_BT` lies (-1: nowhere). Where only
     its prompt is its own, `teacher` has the same labels, in the same order, at other positions.
+
+    `decides`: one decision an example. `labels_BT` is then `[B, 1]`, classes (int64) or numbers (float32), and `shift`
+    False; a teacher that reads the texts as another tokenizer cuts them has a `teacher` batch with the same labels. A
+    filler's label is `IGNORE`, of a regression nan.
     """
 
     input_ids_BT: Tensor
@@ -42,6 +46,7 @@ class Batch:
     starts_BT: Tensor | None = None
     ends_BT: Tensor | None = None
     teacher: Batch | None = None
+    decides: bool = False
 
     def model_inputs(self) -> dict[str, Tensor]:
         """Keyword arguments for a transformers model's body."""
@@ -62,7 +67,7 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Positions that are not padding; of a seq2seq batch, the encoder's and the supervised ones."""
-        if not self.shift:
+        if not self.shift and not self.decides:
             assert self.attention_mask_BT is not None
             return int(self.attention_mask_BT.sum()) + self.rows - self.padding
         if self.attention_mask_BT is not None:
@@ -73,7 +78,7 @@ class Batch:
     def rows(self) -> int:
         """Supervised predictions in this batch; with `shift` the first column predicts nothing."""
         labels_BT = self.labels_BT[:, 1:] if self.shift else self.labels_BT
-        return int((labels_BT != IGNORE).sum())
+        return int(asked(labels_BT).sum())
 
 
 Step = list[Batch]

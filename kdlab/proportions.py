@@ -57,6 +57,19 @@ def over_questions(shares: Sequence[float], *, confidence: float = 0.95) -> tupl
     return mean, (max(0.0, mean - half), min(1.0, mean + half))
 
 
+def between(a: Accuracy, b: Accuracy, *, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a's share less b's, from their counts alone (Newcombe, 1998, method 10): with d = p_a - p_b and
+    Wilson's limits l, u of each, d - √((p_a - l_a)² + (u_b - p_b)²) to d + √((u_a - p_a)² + (p_b - l_b)²).
+
+    It takes the two as independent. Of two that answered the same questions it is too wide rather than too narrow,
+    since they tend to be right on the same ones; where both answers to each are known, `mcnemar` says more.
+    """
+    (low_a, high_a), (low_b, high_b) = a.interval(confidence=confidence), b.interval(confidence=confidence)
+    difference = a.share - b.share
+    below, above = math.hypot(a.share - low_a, high_b - b.share), math.hypot(high_a - a.share, b.share - low_b)
+    return difference - below, difference + above
+
+
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
     """Two that answered the same `count` questions: `first` only the first got right, `second` only the second.

@@ -119,6 +119,8 @@ class Rows:
     teacher_rest: Side | None = None
     student_rest: Side | None = None
     """What `cut` took off either side: entries that the other does not have. Metrics say how much mass they hold."""
+    weight_N: Tensor | None = None
+    """What the labels' term of each row counts (None: 1), such as the weight of its class."""
 
     def __post_init__(self) -> None:
         assert self.labels_N.ndim == 1
@@ -191,13 +193,18 @@ def _part(side: Side, entries: slice) -> Side:
     return replace(side, weight_VH=side.weight_VH[entries], bias_V=bias_V)
 
 
+def asked(labels: Tensor) -> Tensor:
+    """Which labels are supervised: all but `IGNORE`, of numbers (a regression's) all but nan."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != IGNORE
+
+
 def supervised(labels_BT: Tensor, *, shift: bool) -> tuple[Tensor, Tensor]:
     """Where the supervised predictions are, and what they should be.
 
     `shift=True` (causal): the hidden state at position t predicts the label at t + 1. `shift=False` (seq2seq decoders,
     classification): position t predicts label t.
 
-    Returns `positions_N`, indices into the flattened `[B * T]` hidden states, and `labels_N`, never `IGNORE`.
+    Returns `positions_N`, indices into the flattened `[B * T]` hidden states, and `labels_N`, never `IGNORE` (nor nan).
     """
     targets_BT = torch.full_like(labels_BT, IGNORE)
     if shift:
@@ -205,5 +212,5 @@ def supervised(labels_BT: Tensor, *, shift: bool) -> tuple[Tensor, Tensor]:
     else:
         targets_BT.copy_(labels_BT)
     flat = targets_BT.reshape(-1)
-    positions_N = (flat != IGNORE).nonzero().squeeze(1)
+    positions_N = asked(flat).nonzero().squeeze(1)
     return positions_N, flat[positions_N]

@@ -35,7 +35,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "part"),
     [
         (["trian"], "did you mean train?"),
-        (["raport", "x"], "did you mean report?"),
+        (["raport", "x"], "did you mean report or export?"),
         (["qqq"], f"the verbs are {', '.join(VERBS)}"),
         (["experiment=smoke", "seed=1"], "kdlab train experiment=smoke seed=1"),
         (["-m", "experiment=smoke"], "kdlab train -m experiment=smoke"),
@@ -84,6 +84,25 @@ def test_help_of_evaluate_shows_its_own_options_only(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "keep=all" in out
     assert "--manual" not in out
+
+
+@pytest.mark.parametrize(
+    ("verb", "shown", "hidden"),
+    [
+        ("prepare", ["strict=true", "helpsteer2*", "dataset.fold=null"], ["optimizer", "variants"]),
+        ("export", ["variants=[onnx,onnx_int8]", "agreement=0.97", "model.path=null"], ["optimizer", "strict"]),
+        ("publish", ["repo=null", "dry_run=true"], ["dataset", "optimizer"]),
+        ("pipeline", ["--dry-run", "helpsteer2", "rated_small", "fold=null"], ["quickstart", "helpsteer2_teacher"]),
+        ("train", ["quickstart", "helpsteer2_teacher"], ["rated_small,", "--dry-run"]),
+    ],
+)
+def test_help_of_a_verb_shows_what_it_has(
+    verb: str, shown: list[str], hidden: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert [part for part in shown if part not in out] == []
+    assert [part for part in hidden if part in out] == []
 
 
 @pytest.mark.parametrize(

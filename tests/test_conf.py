@@ -31,6 +31,10 @@ OWN |= {"cached", "openai"}
 MODELS = sorted({*GROUPS["teacher"], *GROUPS["student"]} - OWN)
 ONE_EACH = ("loss", "inner", "dataset", "optimizer", "scheduler", "trainer", "quantization", "benchmark", "cluster")
 """Groups whose options go with any of each other's: tried together, to save time."""
+LABELLED = {"helpsteer2", "banking77"}
+"""Datasets with labels."""
+PIPELINES = group_files(CONF, verb="pipeline")["experiment"]
+"""Presets of `kdlab pipeline`; the others are those of `kdlab train`."""
 OTHER_VERBS = {"cache": ("codec",), "generate": ("model", "writing"), "evaluate": ("model", "writing")}
 """Verbs besides `train`, and the groups of each that it has not."""
 
@@ -47,21 +51,38 @@ def test_all_groups_are_there() -> None:
 
 @pytest.mark.parametrize("row", range(max(len(GROUPS[group]) for group in ONE_EACH)))
 def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdlab.config.benchmarks.find_bench", lambda path: path)  # its files are not ours
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # optional packages count as installed
     chosen = {group: GROUPS[group][row % len(GROUPS[group])] for group in ONE_EACH}
     if issubclass(ALL_LOSSES[chosen["loss"]], CrossLoss):
         chosen["inner"] = "none"  # inner terms compare position by position
+    if chosen["dataset"] in LABELLED:
+        chosen["dataset"] = "python_docs"  # they go with few losses and benchmarks
     if chosen["quantization"] == "gguf":
         chosen["trainer"] = "default"  # it stays packed on a GPU only
+    numbers = ["dataset.labels.column=stars", "dataset.labels.regression=true"]
+    if chosen["loss"] == "squared_error":  # of two numbers, and so of labels
+        chosen |= {"inner": "none", "benchmark": "numbers", "dataset": "python_docs"}
     overrides = [f"{group}={option}" for group, option in chosen.items()]
+    overrides += numbers if chosen["loss"] == "squared_error" else []
     if chosen["dataset"] == "local":
         overrides.append("dataset.path=python_docs")
+    if chosen["benchmark"] == "mt_bench":
+        overrides.append("benchmark.mt_bench.path=llm_judge/data")
     loaded = load_with(composer, [*overrides, "trainer.max_steps=1"])
     assert type(loaded.config.loss) is ALL_LOSSES[chosen["loss"]]
     assert type(loaded.config.optimizer) is OPTIMIZERS[chosen["optimizer"]]
     assert loaded.config.scheduler.kind == chosen["scheduler"]
     assert loaded.config.quantization.kind == chosen["quantization"]
     assert loaded.config.cluster.name == chosen["cluster"]
+
+
+@pytest.mark.parametrize("dataset", sorted(LABELLED))
+def test_datasets_with_labels_load(composer: Composer, dataset: str) -> None:
+    for verb in (composer, Composer("prepare")):
+        labels = load_with(verb, [f"dataset={dataset}"]).config.dataset.labels
+        assert labels is not None
+        assert labels.column
 
 
 @pytest.mark.parametrize(
@@ -79,7 +100,7 @@ def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPa
         ["teacher=bart_large_cnn", "student=cut_ends"],
         ["teacher=gpt2_medium", "student=gpt2"],
         *([f"prompt={prompt}", "dataset=gsm8k"] for prompt in GROUPS["prompt"]),
-        *([f"experiment={preset}"] for preset in GROUPS["experiment"]),
+        *([f"experiment={preset}"] for preset in GROUPS["experiment"] if preset not in PIPELINES),
     ],
 )
 def test_teachers_students_and_presets_load(composer: Composer, overrides: list[str]) -> None:
@@ -137,9 +158,21 @@ def test_options_and_tables_agree() -> None:
 
 @pytest.mark.parametrize("preset", GROUPS["experiment"])
 def test_a_preset_is_named_by_its_file(composer: Composer, preset: str) -> None:
-    loaded = load_with(composer, [f"experiment={preset}"])
+    loaded = load_with(Composer("pipeline") if preset in PIPELINES else composer, [f"experiment={preset}"])
     assert loaded.config.name == preset, "its runs would share a folder with another preset's"
     assert loaded.output_dir == Path("multirun", preset, "default")
+
+
+@pytest.mark.parametrize("preset", PIPELINES)
+def test_a_pipeline_loads_with_every_stage_and_is_none_of_train(composer: Composer, preset: str) -> None:
+    pipeline = Composer("pipeline")
+    given = [f"experiment={preset}"]
+    config = load_with(pipeline, given).config
+    off = [name for name, stage in config.stages.items() if not stage.enabled]
+    unset = [f"values.{name}=me/it" for name, value in config.values.items() if value is None]
+    assert load_with(pipeline, [*given, *unset, *(f"stages.{name}.enabled=true" for name in off)]).config.stages
+    with pytest.raises(ValueError, match=rf"^experiment={preset}: {preset} is a pipeline: write kdlab pipeline "):
+        load_with(composer, given)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONF)))

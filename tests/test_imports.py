@@ -20,6 +20,7 @@ LAYERS = {
     "rows": 0,
     "batch": 0,
     "proportions": 0,
+    "durable": 0,
     "losses": 1,
     "text": 1,
     "metrics": 1,
@@ -31,6 +32,10 @@ LAYERS = {
     "preflight": 3,
     "caching": 3,
     "answering": 3,
+    "benchmarking": 3,
+    "classifying": 3,
+    "publishing": 3,
+    "pipelines": 3,
     "config": 4,
     "commands": 4,
     "cli": 4,
@@ -38,18 +43,23 @@ LAYERS = {
 }
 THIRD_PARTY = {
     0: {"torch", "scipy"},
-    1: {"numpy", "jinja2", "rouge_score", "sacrebleu"},
+    1: {"numpy", "jinja2", "rouge_score", "sacrebleu", "sklearn"},
     2: {"transformers", "tokenizers", "datasets", "peft", "huggingface_hub", "pyarrow", "safetensors", "filelock"}
     | {"bitsandbytes", "torchao", "gguf", "rich", "fsspec", "httpx", "tenacity"},
-    3: {"lightning", "onnxruntime", "wandb", "tensorboard"},
+    3: {"lightning", "onnx", "onnxscript", "onnxruntime", "lm_eval", "wandb", "tensorboard"},
     4: {"hydra", "omegaconf", "yaml"},
 }
 """What a layer may use besides what the layers below it may."""
 ONLY_THERE = {"hydra", "omegaconf", "yaml"}
 REPORTING = {"rich", "matplotlib", "scipy"}
-INSIDE_FUNCTIONS = {"bitsandbytes", "torchao", "gguf", "onnxruntime", "wandb", "tensorboard", "matplotlib"}
+INSIDE_FUNCTIONS = {"bitsandbytes", "torchao", "gguf", "wandb", "tensorboard", "matplotlib"}
 """Optional or slow packages, imported by the function that needs them."""
 INSIDE_FUNCTIONS |= {
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "lm_eval",
+    "sklearn",
     "datasets",
     "peft",
     "huggingface_hub",
@@ -73,6 +83,15 @@ WITHOUT_TORCH = [
     "kdlab.commands.train_jobs",
     "kdlab.caching.recipe",
     "kdlab.answering.recipe",
+    "kdlab.benchmarking.recipe",
+    "kdlab.classifying.recipe",
+    "kdlab.exporting.recipe",
+    "kdlab.publishing.recipe",
+    "kdlab.publishing.job",
+    "kdlab.durable",
+    "kdlab.pipelines.recipe",
+    "kdlab.data.labels",
+    "kdlab.text.task",
     "kdlab.commands.report",
     "kdlab.commands.completion",
     "kdlab.reporting.report",

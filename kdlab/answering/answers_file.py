@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdlab.durable import write_atomically
 from kdlab.models.progress import say
-from kdlab.training.durable import write_atomically
 
 ANSWERS = "answers.jsonl"
 
@@ -26,14 +26,15 @@ Key = tuple[int, int]
 
 
 def key(answer: Answer) -> Key:
-    return int(answer["row"]), int(answer["draw"])
+    """Row and draw; what was decided about a row was not drawn."""
+    return int(answer["row"]), int(answer["draw"]) if "draw" in answer else 0
 
 
 class AnswersFile:
-    """The answers of one folder."""
+    """The answers of one folder, in the file `name`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / ANSWERS
+    def __init__(self, folder: Path, *, name: str = ANSWERS) -> None:
+        self.path = folder / name
 
     def resume(self, batches: Sequence[Sequence[Key]]) -> list[int]:
         """The numbers of the batches that are yet to be written; what is there of any but whole batches is dropped.

@@ -20,7 +20,7 @@ from kdlab.answering.job import answer_all
 from kdlab.answering.judging import MANUAL, UNRESOLVED_FILE, graded, is_judged, is_unresolved, write_unresolved
 from kdlab.answering.record import Record
 from kdlab.answering.telling import limit_line, table
-from kdlab.training.durable import FolderLock
+from kdlab.durable import FolderLock
 
 if TYPE_CHECKING:
     from kdlab.answering.recipe import EvaluateConfig

@@ -19,8 +19,8 @@ from kdlab.answering.answers_file import Answer
 from kdlab.answering.job import answer_all
 from kdlab.answering.record import Record
 from kdlab.answering.telling import limit_line
+from kdlab.durable import FolderLock, write_atomically
 from kdlab.models.progress import say
-from kdlab.training.durable import FolderLock, write_atomically
 
 if TYPE_CHECKING:
     from kdlab.answering.recipe import GenerateConfig

@@ -14,6 +14,7 @@ from kdlab.answering.judging import judged
 from kdlab.answering.questions import Questions, read_questions
 from kdlab.answering.record import Record
 from kdlab.answering.write import write_missing
+from kdlab.durable import disk_is_full
 from kdlab.models.loading import load_config, load_language_model, load_tokenizer, refuse_unless_language_model
 from kdlab.models.size import measure
 from kdlab.models.source import Source, disk_bytes, resolve
@@ -21,7 +22,6 @@ from kdlab.models.weights_hash import source_hash
 from kdlab.text.final_numbers import gold
 from kdlab.text.prompts import fill
 from kdlab.training.device import find_device, quiet_libraries
-from kdlab.training.durable import disk_is_full
 from kdlab.training.manifest import describe_device
 from kdlab.training.stopping import RunFailed
 

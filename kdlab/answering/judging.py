@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdlab.answering.answers_file import Answer, Key, key
+from kdlab.durable import write_atomically
 from kdlab.text.final_numbers import UNRESOLVED, equal, extract, gold, shown
-from kdlab.training.durable import write_atomically
 
 UNRESOLVED_FILE = "unresolved.csv"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

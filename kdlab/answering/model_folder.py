@@ -6,19 +6,13 @@ from pathlib import Path
 
 
 def refuse_other_folder(path: str) -> None:
-    """Raise ValueError for a folder of a run that is not its `model/`, naming the one that is meant."""
+    """Raise ValueError for a folder of a run that is neither its `model/` nor its `adapter/`, naming what is meant."""
     folder, name = Path(path).expanduser(), f"model.path={path}"
-    if not folder.is_dir() or (folder / "config.json").is_file():
+    if not folder.is_dir() or (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
         return
     shown = path.rstrip("/")
     if (folder / "model" / "config.json").is_file():
         raise ValueError(f"{name}: the folder of a run; its model is model.path={shown}/model")
-    if (folder / "adapter_config.json").is_file():
-        beside = folder.resolve().parent / "model" / "config.json"
-        remedy = (
-            f"use model.path={Path(path).parent}/model" if beside.is_file() else "merge it with its base model first"
-        )
-        raise ValueError(f"{name}: an adapter without its model; {remedy}")
     if (folder / "adapter").is_dir():
         raise ValueError(f"{name}: has an adapter and no model/; finish the run, which merges the two into model/")
     if (folder / "run.json").is_file():

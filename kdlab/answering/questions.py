@@ -132,12 +132,13 @@ def _question(row: int, document: Document, encoder: Encoder, wording: str, foun
         text="\n\n".join(asked),
         system="\n\n".join(told) or None,
         reference=document[answer]["content"],
-        prompt=_prompt(put[:answer], encoder),
+        prompt=prompt_ids(put[:answer], encoder),
     )
 
 
-def _prompt(messages: Messages, encoder: Encoder) -> list[int]:
-    """The token ids of a question: what an encoder reads, or a conversation that the assistant is to continue."""
+def prompt_ids(messages: Messages, encoder: Encoder) -> list[int]:
+    """The token ids of a question: what an encoder reads, or a conversation that the assistant is to continue. Raises
+    SkipRow where the template refuses it."""
     tokenizer = encoder.tokenizer
     if encoder.seq2seq:
         return list(tokenizer(source_text(messages))["input_ids"])

@@ -31,7 +31,8 @@ class WritingConfig:
     """How a model writes, the same for every model: greedily (`draws` 0), or `draws` texts for each question, drawn at
     `temperature` from the most likely tokens that hold `top_p` of the probability, each by a seed of its own.
 
-    `examples` questions (None: all), `max_new_tokens` at most, `batch_size` at a time.
+    `examples` questions (None: all; of rows with labels so many are drawn), `max_new_tokens` at most, `batch_size` at a
+    time.
     """
 
     draws: int = 0

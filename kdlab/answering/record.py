@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlab.training.durable import read_json, write_json
-from kdlab.training.manifest import git_state, hardware, now, versions
+from kdlab.durable import read_json, write_json
+from kdlab.training.manifest import now, record_head
 from kdlab.training.options import flatten, refuse_changes
 
-SCHEMA = 1
 FREE = ("name", "cluster", "manual", "dataset.cache_dir", "writing.progress")
 """Options, or groups of them, that may change between two starts of one job: no answer depends on them."""
 KNOWN = ("model", "data", "questions", "answer_count", "limit_reached", "tokens", "seconds", "bound")
@@ -64,19 +63,7 @@ def _binding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _begin(verb: str, resolved: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """A record in which nothing has happened yet: every key of the schema is there."""
-    return {
-        "schema": SCHEMA,
-        "status": "running",
-        "verb": verb,
-        "name": resolved["name"],
-        "overrides": list(overrides),
-        "config": resolved,
-        "git": git_state(Path(__file__).resolve().parent),
-        "versions": versions(),
-        "hardware": hardware(),
-        "started": now(),
-        "finished": None,
-        "resumed": 0,
+    return record_head(verb, resolved, overrides) | {
         "model": None,
         "data": None,
         "questions": 0,

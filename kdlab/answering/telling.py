@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.answering.answers_file import Answer, AnswersFile
+from kdlab.durable import read_json
 from kdlab.proportions import Accuracy, over_questions
 from kdlab.text.final_numbers import UNRESOLVED
-from kdlab.training.durable import read_json
 
 
 def table(content: dict[str, Any], answers: Sequence[Answer]) -> str:
@@ -28,7 +28,8 @@ def together(folders: Sequence[Path]) -> str:
     lines = []
     for folder, content in zip(folders, records, strict=True):
         own = " ".join(option for option in content["overrides"] if option not in shared)
-        lines.append(_accuracy(own or folder.name, content, AnswersFile(folder).read()))
+        answers = AnswersFile(folder, name=content["answers"]).read()
+        lines.append(_accuracy(own or folder.name, content, answers))
     return _aligned(lines)
 
 

@@ -23,6 +23,7 @@ from kdlab.caching.finishing import finish
 from kdlab.caching.planning import Layout, is_whole, plan_of, settle
 from kdlab.caching.progress import RowsBar
 from kdlab.caching.record import keep_record
+from kdlab.durable import disk_is_full
 from kdlab.models import dtype as dtypes
 from kdlab.models.source import resolve
 from kdlab.models.weights_hash import source_hash
@@ -31,7 +32,6 @@ from kdlab.teachers.cache.manifest import HEAD, MANIFEST, Manifest, Plan, manife
 from kdlab.teachers.cache.storage import Storage, free_bytes, open_storage
 from kdlab.teachers.opening import open_teacher
 from kdlab.training.device import choose_device, quiet_libraries
-from kdlab.training.durable import disk_is_full
 
 if TYPE_CHECKING:
     from kdlab.caching.recipe import CacheConfig

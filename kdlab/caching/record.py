@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from kdlab.training.durable import read_json, write_json
+from kdlab.durable import read_json, write_json
 from kdlab.training.manifest import describe_device, git_state, hardware, now, peak_memory, versions
 
 if TYPE_CHECKING:

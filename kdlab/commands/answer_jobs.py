@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kdlab.commands.jobs import Job
 from kdlab.config.loading import Loaded
-from kdlab.training.durable import read_json
+from kdlab.durable import read_json
 
 
 def generating(job: Job) -> None:
@@ -17,7 +17,12 @@ def generating(job: Job) -> None:
 
 
 def evaluating(job: Job) -> None:
-    """Let the model write, and judge its texts."""
+    """Let the model write, and judge its texts; or, with dataset.labels, its decisions."""
+    if job.config.dataset.labels is not None:
+        from kdlab.classifying.evaluating import evaluate_classifier
+
+        evaluate_classifier(job.config, output_dir=job.folder, resolved=job.resolved, overrides=job.overrides)
+        return
     from kdlab.answering.evaluate import evaluate
 
     evaluate(job.config, output_dir=job.folder, resolved=job.resolved, overrides=job.overrides)
@@ -34,4 +39,4 @@ def compared(jobs: list[Loaded]) -> None:
 
 def _is_judged(folder: Path) -> bool:
     found = read_json(folder / "evaluation.json")
-    return isinstance(found, dict) and found.get("status") == "finished"
+    return isinstance(found, dict) and found.get("status") == "finished" and found["accuracy"]["count"] > 0

@@ -29,6 +29,10 @@ FLAGS = {
     "cache": JOB_FLAGS,
     "generate": JOB_FLAGS,
     "evaluate": {"--manual FILE": "the unresolved.csv of this job, graded by a person", **JOB_FLAGS},
+    "prepare": JOB_FLAGS,
+    "export": JOB_FLAGS,
+    "publish": JOB_FLAGS,
+    "pipeline": {"-n, --dry-run": "print the plan and stop", **JOB_FLAGS},
     "check": CHECK_FLAGS,
 }
 """The flags of every verb that takes options."""
@@ -38,7 +42,7 @@ TELLS = {"check": "train"}
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What was typed after the verb. `manual` is a flag of `kdlab evaluate` alone."""
+    """What was typed after the verb. `manual` is a flag of `kdlab evaluate` alone, `dry_run` of `kdlab pipeline`."""
 
     overrides: list[str]
     multirun: bool
@@ -46,6 +50,7 @@ class Flags:
     config_dir: str | None
     help: bool
     manual: str | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,8 @@ def job_flags(verb: str, argv: Sequence[str]) -> Flags:
     parser.add_argument("-h", "--help", action="store_true")
     if verb == "evaluate":
         parser.add_argument("--manual")
+    if verb == "pipeline":
+        parser.add_argument("-n", "--dry-run", action="store_true")
     known, rest = parser.parse_known_args(list(argv))
     return Flags(overrides=overrides_only(rest, verb), **vars(known))
 

@@ -26,6 +26,20 @@ OPTIONS = {
     "dataset.path": "hub id, file, glob or folder",
     "dataset.max_length": "tokens of an example",
     "dataset.num_samples": "the first so many rows; null: all",
+    "dataset.labels.column": "what is decided about a whole text; unset: the text itself is learnt",
+    "dataset.fold": "of dataset.folds, held out; a sweep: 'range(0,10)'",
+    "dataset.test_split": "judged by at the end alone",
+    "strict": "text that leaks between the parts ends with an error",
+    "variants": "what is written and verified",
+    "processor": "whose 8-bit products",
+    "agreement": "how often a variant must decide as the original",
+    "run": "the folder of a run",
+    "repo": "user/name on the hub",
+    "export": "a folder of `kdlab export`, whose good variants go too",
+    "licence": "of the result; null: the base model's",
+    "fold": "{fold} of the stages' options",
+    "options": "those that all stages share",
+    "dry_run": "show what would be done, and do nothing",
     "writing.draws": "drawn texts a question; 0: one, the most likely",
     "writing.temperature": "of drawn texts",
     "writing.examples": "the first so many questions; null: all",
@@ -53,7 +67,7 @@ def help_text(verb: str, config_dir: str | None = None) -> str:
     lines = [f"usage: kdlab {verb} [flags] [group=option] [key=value] ...", "", "flags:"]
     lines += [f"  {flag:<24}{what}" for flag, what in FLAGS[verb].items()]
     lines += ["", "groups (* unless you choose another):"]
-    for group, options in group_files(*folders).items():
+    for group, options in group_files(*folders, verb=told).items():
         if group not in chosen:
             continue
         marked = ", ".join(f"{option}*" if chosen.get(group) == option else option for option in options)
@@ -86,8 +100,26 @@ kdlab generate model.path=gpt2 dataset.path=questions.jsonl writing=sampled writ
 kdlab evaluate model.path=multirun/gsm8k/default/model dataset.split=test rules=boxed_last
 kdlab evaluate -m model.path=gpt2,gpt2-medium writing=greedy,sampled
 """,
+    "prepare": """
+kdlab prepare dataset=helpsteer2 dataset.fold=0
+kdlab prepare dataset=local dataset.path=ratings.jsonl dataset.labels.column=stars 'dataset.labels.bins=[2,4]'
+""",
+    "export": """
+kdlab export model.path=multirun/student/default/model dataset=helpsteer2 'variants=[onnx,onnx_int8]'
+kdlab export model.path=multirun/quickstart/default/model 'variants=[onnx_w8]' processor=avx512_vnni
+""",
+    "publish": """
+kdlab publish run=multirun/student/default repo=me/student
+HF_TOKEN=... kdlab publish run=multirun/student/default repo=me/student export=multirun/export/default dry_run=false
+""",
+    "pipeline": """
+kdlab pipeline experiment=helpsteer2 --dry-run
+kdlab pipeline -m experiment=helpsteer2 'fold=range(0,10)'
+kdlab pipeline experiment=helpsteer2 fold=3 stages.publish.enabled=true values.repo=me/student
+""",
     "check": """
 kdlab check experiment=quickstart
+kdlab check experiment=helpsteer2_teacher --memory 24
 kdlab check teacher=gpt2_xl student=gpt2 dataset=dolly trainer.batch_size=4
 kdlab check experiment=quickstart --memory 8 --json check.json
 """,
@@ -115,4 +147,6 @@ def shown(value: Any) -> str:
     """A default as the user would type it."""
     if value is None:
         return "null"
+    if isinstance(value, list):
+        return f"[{','.join(shown(entry) for entry in value)}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -20,6 +20,7 @@ from kdlab.config import ConfigError
 from kdlab.config.compose import Composer
 from kdlab.config.loading import Loaded, check, is_sweep, load_with, sweep_jobs
 from kdlab.config.overrides import with_plus
+from kdlab.pipelines.job import StageFailed
 from kdlab.training.ranks import launched
 
 
@@ -104,5 +105,5 @@ def run_job(verb: str, work: Callable[[Job], None], composed: DictConfig) -> int
     except Exception as error:  # one job of a sweep may fail without the others
         if os.environ.get("KDLAB_DEBUG") and hydra.mode != RunMode.MULTIRUN:
             raise
-        return complain(error, folder=folder)
+        return complain(error, folder=folder, status=error.exit_status if isinstance(error, StageFailed) else 1)
     return 0

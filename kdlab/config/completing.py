@@ -29,7 +29,8 @@ def candidates(verb: str, before: Sequence[str], word: str) -> list[str]:
     """
     plus = word[: len(word) - len(word.lstrip("+~"))]
     key, equals, value = word[len(plus) :].partition("=")
-    groups = {k: v for k, v in group_files(*folders(before)).items() if k in hints(ROOTS[verb]) or k in PRESETS[verb]}
+    found = group_files(*folders(before), verb=verb)
+    groups = {k: v for k, v in found.items() if k in hints(ROOTS[verb]) or k in PRESETS[verb]}
     if equals:
         done, comma, last = value.rpartition(",")
         values = groups[key] if key in groups else values_of(verb, key, before)

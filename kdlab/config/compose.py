@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import kdlab.config.folder  # noqa: F401  registers the resolver that conf/train.yaml uses
 from kdlab.config.mistakes import ConfigError
-from kdlab.config.options import POLYMORPHIC, PRESETS, ROOTS, Section, conf_dir, hints
+from kdlab.config.options import POLYMORPHIC, PRESETS, ROOTS, Section, conf_dir, group_files, hints
 from kdlab.config.schema import composed_from, register
 
 
@@ -31,6 +31,7 @@ class Composer:
             if not folder.is_dir():
                 raise ConfigError(f"--config-dir {config_dir}: no such folder")
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+        self.folders = [conf_dir(), *([] if config_dir is None else [folder])]
         self.verb = verb
         self.loader = ConfigLoaderImpl(config_search_path=search_path)
         self.hydra = Hydra(task_name=verb, config_loader=self.loader)
@@ -43,9 +44,18 @@ class Composer:
         known = {*hints(ROOTS[self.verb]), *PRESETS[self.verb]}
         for group in () if self._groups else sorted(known & set(self.loader.list_groups(""))):
             options = [o for o in self.loader.get_group_options(group) if not o.endswith("_schema")]
+            if group in PRESETS[self.verb]:
+                options = group_files(*self.folders, verb=self.verb).get(group, [])
             if options:
                 self._groups[group] = options
         return self._groups
+
+    def other_verb(self, group: str, option: str) -> str | None:
+        """The verb that has this preset, where it is not ours."""
+        if group not in PRESETS[self.verb] or option in self.groups()[group]:
+            return None
+        other = "train" if self.verb == "pipeline" else "pipeline"
+        return other if option in group_files(*self.folders, verb=other).get(group, []) else None
 
     def kinds(self, choices: Sequence[str]) -> dict[str, Section]:
         """The type of each polymorphic group where only these options of groups are chosen."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from kdlab.config.mistakes import nearest
 from kdlab.models import tiny
+from kdlab.models.adapter import base_of, is_adapter
 
 T5S = {"t5", "mt5", "byt5", "umt5", "longt5"}
 """Their feed-forward layers leave float16."""
@@ -22,15 +23,27 @@ KINDS = {
 """Families by the word that stands in their names and in `model_type`."""
 
 
-def check_model(option: str, path: str) -> None:
-    """A local model exists, and as far as its name or config tells it writes text."""
+def check_model(option: str, path: str, *, labelled: bool = False) -> None:
+    """A local model exists, and as far as its name or config tells it writes text; with `labelled` it is of a kind that
+    can decide about one."""
     if path.startswith("tiny:") and path.removeprefix("tiny:") not in tiny.KINDS:
         raise ValueError(f"{option}={path}: must be one of {', '.join(f'tiny:{known}' for known in tiny.KINDS)}")
     check_place(option, path)
-    if kind_of(path) == "encoder":
+    check_family(f"{option}={path}", kind_of(path), labelled=labelled)
+
+
+def check_family(named: str, kind: str, *, labelled: bool) -> None:
+    """A kind of model does what is asked: an encoder decides, an encoder-decoder writes, a causal one does both."""
+    if kind == "encoder" and not labelled:
         raise ValueError(
-            f"{option}={path}: an encoder model, and `kdlab train` teaches models that write text; choose a causal one "
-            f"such as gpt2, llama, opt, qwen or smollm2, or an encoder-decoder such as t5 or bart"
+            f"{named}: an encoder model, and `kdlab train` teaches models that write text; choose a causal one "
+            "such as gpt2, llama, opt, qwen or smollm2, or an encoder-decoder such as t5 or bart, or set "
+            "dataset.labels to teach a classifier"
+        )
+    if kind == "encoder-decoder" and labelled:
+        raise ValueError(
+            f"{named}: an encoder-decoder model, and dataset.labels teaches a classifier; choose a causal model such "
+            "as llama, qwen or smollm2, or an encoder such as bert or roberta"
         )
 
 
@@ -71,8 +84,13 @@ def check_place(option: str, path: str) -> None:
 
 
 def local_config(path: str) -> dict[str, Any]:
-    """config.json of a local model folder; empty where there is none to read."""
-    file = Path(path).expanduser() / "config.json"
+    """config.json of a local model folder, of an adapter that of the model it belongs to (or that one's name as its
+    kind); empty where there is none to read."""
+    folder = Path(path).expanduser()
+    file = folder / "config.json"
+    if is_adapter(folder):
+        base, _ = base_of(folder, path)
+        return local_config(base) or {"model_type": Path(base.removeprefix("tiny:")).name}
     if not file.is_file():
         return {}
     try:

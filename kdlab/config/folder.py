@@ -13,13 +13,14 @@ from omegaconf import OmegaConf
 LONGEST = 120
 UNSAFE = re.compile(r"[^A-Za-z0-9_.=+~-]+")
 DEFAULT_NAME = "train"
-NAMELESS = ("name", "manual")
+NAMELESS = re.compile(r"name|manual|dry_run|stages\.\w+\.enabled|values\.repo")
 
 
 def run_folder(name: str, overrides: Iterable[str]) -> str:
     """A file name for a list of overrides: `loss=reverse_kl,loss.temperature=2`, or `default` where there are none.
 
-    Sorted, so their order does not matter. `name=` is left out, and `manual=`, which grades what is there;
+    Sorted, so their order does not matter. `name=` is left out, and `manual=`, which grades what is there, `dry_run=`,
+    `stages.<name>.enabled=` and `values.repo=`, for the same pipeline goes on with a stage more or less;
     `experiment=` too unless the run has the default name, since `name` already says it. Characters other than letters,
     digits and `_.=+~-` become `-`, and long names are cut; then eight digits of a hash of the overrides keep the name
     unique.
@@ -27,7 +28,7 @@ def run_folder(name: str, overrides: Iterable[str]) -> str:
     pairs: dict[str, str] = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
-        if key in NAMELESS or (key == "experiment" and name != DEFAULT_NAME):
+        if NAMELESS.fullmatch(key) or (key == "experiment" and name != DEFAULT_NAME):
             continue
         pairs[key] = ("~" if override.is_delete() else "") + f"{key}={value_text(override)}"
     if not pairs:

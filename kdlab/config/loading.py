@@ -96,24 +96,38 @@ def sweep_jobs(composer: Composer, overrides: Sequence[str]) -> list[list[str]] 
 def check(
     verb: str, composed: DictConfig, overrides: Sequence[str], *, groups: Callable[[], dict[str, list[str]]] = dict
 ) -> tuple[Any, dict[str, Any]]:
-    """Type a composed config: the typed object, and the same as a plain, resolved dict."""
-    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    """Type a composed config and apply the rules of its verb: the typed object, and the same as a plain, resolved
+    dict."""
+    root, resolved = typed(verb, composed, overrides, groups=groups)
     try:
-        values = OmegaConf.to_container(config, resolve=True)
-    except InterpolationResolutionError as error:
-        raise ConfigError(dangling(error, verb, config, overrides)) from error
-    typed = cast(DictConfig, OmegaConf.merge(strict(verb, kinds_of(verb, config)), OmegaConf.create(values)))
-    for key in sorted(OmegaConf.missing_keys(typed)):
-        raise ConfigError(unset(key, groups()))
-    try:
-        built = OmegaConf.to_object(typed)
-        root = ROOTS[verb](**{field.name: getattr(built, field.name) for field in fields(ROOTS[verb])})
         RULES[verb](root)
     except ConfigError:
         raise
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(in_their_words(str(error), overrides)) from error
-    return root, cast(dict[str, Any], OmegaConf.to_container(typed))
+    return root, resolved
+
+
+def typed(
+    verb: str, composed: DictConfig, overrides: Sequence[str], *, groups: Callable[[], dict[str, list[str]]] = dict
+) -> tuple[Any, dict[str, Any]]:
+    """As `check`, without the rules: each option by itself, as its dataclass has it."""
+    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except InterpolationResolutionError as error:
+        raise ConfigError(dangling(error, verb, config, overrides)) from error
+    merged = cast(DictConfig, OmegaConf.merge(strict(verb, kinds_of(verb, config)), OmegaConf.create(values)))
+    for key in sorted(OmegaConf.missing_keys(merged)):
+        raise ConfigError(unset(key, groups()))
+    try:
+        built = OmegaConf.to_object(merged)
+        root = ROOTS[verb](**{field.name: getattr(built, field.name) for field in fields(ROOTS[verb])})
+    except ConfigError:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(in_their_words(str(error), overrides)) from error
+    return root, cast(dict[str, Any], OmegaConf.to_container(merged))
 
 
 def kinds_of(verb: str, config: DictConfig) -> dict[str, type[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
@@ -10,7 +11,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from kdlab.answering.recipe import EvaluateConfig, GenerateConfig
 from kdlab.caching.recipe import CacheConfig
+from kdlab.classifying.recipe import PrepareConfig
+from kdlab.exporting.recipe import ExportConfig
 from kdlab.losses import ALL_LOSSES
+from kdlab.pipelines.recipe import PipelineConfig
+from kdlab.publishing.recipe import PublishConfig
 from kdlab.teachers.codecs import CODECS
 from kdlab.training.optimizers import OPTIMIZERS
 from kdlab.training.recipe import TrainConfig
@@ -20,6 +25,10 @@ ROOTS: dict[str, type[Any]] = {
     "cache": CacheConfig,
     "generate": GenerateConfig,
     "evaluate": EvaluateConfig,
+    "prepare": PrepareConfig,
+    "export": ExportConfig,
+    "publish": PublishConfig,
+    "pipeline": PipelineConfig,
 }
 """What each verb is told."""
 
@@ -28,6 +37,10 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "cache": ("experiment",),
     "generate": (),
     "evaluate": (),
+    "prepare": (),
+    "export": (),
+    "publish": (),
+    "pipeline": ("experiment",),
 }
 """Groups of a verb that are diffs over the others."""
 
@@ -87,9 +100,15 @@ def conf_dir() -> Path:
     raise FileNotFoundError(f"conf/train.yaml is neither in {package} nor beside it: the installation is broken")
 
 
-def group_files(*folders: Path) -> dict[str, list[str]]:
-    """The options of every group in folders of option files."""
+def group_files(*folders: Path, verb: str | None = None) -> dict[str, list[str]]:
+    """The options of every group in folders of option files; of presets those alone that are for `verb`."""
     found: dict[str, set[str]] = {}
     for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
-        found.setdefault(file.parent.name, set()).add(file.stem)
+        if verb is None or file.parent.name not in PRESETS[verb] or is_pipeline(file) == (verb == "pipeline"):
+            found.setdefault(file.parent.name, set()).add(file.stem)
     return {group: sorted(found[group]) for group in sorted(found)}
+
+
+def is_pipeline(preset: Path) -> bool:
+    """Whether a preset lists stages, and so is one of `kdlab pipeline`."""
+    return re.search(r"^stages\s*:", preset.read_text(encoding="utf-8"), re.MULTILINE) is not None

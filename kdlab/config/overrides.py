@@ -82,16 +82,42 @@ def diagnose(composer: Composer, lines: Sequence[str], *, sweep: bool = False) -
         if override.is_sweep_override() and not sweep:
             raise ConfigError(f"{said(override)}: several values are a sweep: add -m, or quote a text with commas")
     for override in chosen:
+        check_preset(composer, override)
         check_option(override, groups[override.key_or_group])
     kinds = composer.kinds([str(override.input_line) for override in chosen if not override.is_sweep_override()])
+    check_stage_names(composer, parsed, [str(override.input_line) for override in chosen])
     for override in parsed:
         if override not in chosen and not override.key_or_group.startswith("hydra"):
             check_value(composer.verb, override, kinds, groups)
 
 
+def check_stage_names(composer: Composer, parsed: Sequence[Override], chosen: list[str]) -> None:
+    """Refuse an option of a stage that the pipeline has not."""
+    asked = [override for override in parsed if override.key_or_group.startswith("stages.") and not override.is_add()]
+    if composer.verb != "pipeline" or not asked:
+        return
+    stages = composer.compose(chosen).stages
+    for override in asked:
+        name = override.key_or_group.split(".")[1]
+        if name not in stages:
+            hint = suggestion(name, [str(stage) for stage in stages], what="The stages")
+            raise ConfigError(f"{said(override)}: the pipeline has no stage {name}\n{hint}")
+
+
 def said(override: Override) -> str:
     """The override as typed: without the `++` that `with_plus` adds."""
     return str(override.input_line).removeprefix("++")
+
+
+def check_preset(composer: Composer, override: Override) -> None:
+    """Refuse a preset of another verb."""
+    for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
+        other = composer.other_verb(override.key_or_group, str(value))
+        if other is not None:
+            is_one = "is a pipeline" if other == "pipeline" else "is no pipeline"
+            raise ConfigError(
+                f"{said(override)}: {value} {is_one}: write kdlab {other} {override.key_or_group}={value}"
+            )
 
 
 def check_option(override: Override, options: list[str]) -> None:
@@ -130,6 +156,7 @@ def check_value(verb: str, override: Override, kinds: dict[str, Section], groups
         hint = known[part]
         rest = parts[depth + 1 :]
         if not rest or is_open(hint):
+            hint = inside_named(override, hint, rest) if rest else hint
             break
         inner = kinds.get(part, section_of(hint)) if depth == 0 else section_of(hint)
         if inner is None:
@@ -139,6 +166,21 @@ def check_value(verb: str, override: Override, kinds: dict[str, Section], groups
         raise ConfigError(f"{said(override)}: {'.'.join(parts)} exists; write it without +")
     for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
         check_type(verb, override, parts, value, hint, kinds)
+
+
+def inside_named(override: Override, hint: Any, rest: list[str]) -> Any:
+    """The type of an option inside a dictionary of groups, such as stages.<name>.enabled; of any other dictionary what
+    it was."""
+    held = get_args(bare(hint)[0])
+    section = section_of(held[1]) if held else None
+    if section is None or len(rest) < 2:
+        return hint
+    if rest[1] not in hints(section):
+        what = f"The options of {'.'.join(override.key_or_group.split('.')[:-1])}"
+        raise ConfigError(
+            f"{said(override)}: unknown option {rest[1]}\n{suggestion(rest[1], hints(section), what=what)}"
+        )
+    return hints(section)[rest[1]]
 
 
 def check_type(

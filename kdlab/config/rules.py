@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable
 from typing import Any
 
 from kdlab.answering.model_folder import refuse_other_folder
-from kdlab.answering.recipe import AnswerConfig
+from kdlab.answering.recipe import AnswerConfig, EvaluateConfig
 from kdlab.caching.recipe import CacheConfig
-from kdlab.config.families import check_model, check_place, is_t5, kind_of, kind_of_family
-from kdlab.config.teachers import TELLS_SOME, check_cached, check_server, check_told, model_path, monitors
+from kdlab.config.benchmarks import check_benchmarks
+from kdlab.config.deciding import check_labels
+from kdlab.config.families import check_family, check_model, check_place
+from kdlab.config.finishing import (
+    check_export_rules,
+    check_pipeline_rules,
+    check_prepare_rules,
+    check_publish_rules,
+)
+from kdlab.config.judging import check_classifier, refuse_classifier
+from kdlab.config.kinds import check_kinds, check_target, student_kind
+from kdlab.config.labels import check_rows, refuse_labels
+from kdlab.config.names import check_name
+from kdlab.config.teachers import TELLS_SOME, check_cached, check_server, check_told, monitors
 from kdlab.data.dataset import refuse_prompt
 from kdlab.data.files import find_files, looks_local
-from kdlab.losses import ALL_LOSSES
+from kdlab.losses import loss_name
 from kdlab.metrics.generation import PACKAGES as METRIC_PACKAGES
 from kdlab.models.quantization import lacking, refuse_gguf
 from kdlab.text.prompts import called
 from kdlab.training.optimizers import AdamW8bit
 from kdlab.training.recipe import TrainConfig
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,79}")
 NEEDS_TEACHER = ("kl", "top1_agreement")
 """Held-out metrics that compare with a teacher."""
 LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "wandb_offline": "wandb"}
@@ -37,15 +47,13 @@ def check_rules(config: TrainConfig) -> None:
     check_kinds(config)
     check_target(config)
     check_dataset(config)
+    check_labels(config)
+    check_rows(config.dataset)
     check_monitors(config)
     check_inner(config)
     check_prompt(config)
+    check_benchmarks(config)
     check_packages(config)
-
-
-def check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise ValueError(f"name={name}: a folder is named by it; use up to 80 letters, digits and _ . = + -")
 
 
 def check_cache_rules(config: CacheConfig) -> None:
@@ -57,24 +65,32 @@ def check_cache_rules(config: CacheConfig) -> None:
         )
     if config.loss.pairing != "strict" and not config.codec.whole:
         raise ValueError(
-            f"codec={config.codec.name}: keeps some tokens only, and loss={loss_name(config)} between two vocabularies "
-            "reads whole distributions: choose codec=hidden or codec=dense, and a live teacher"
+            f"codec={config.codec.name}: keeps some tokens only, and loss={loss_name(config.loss)} between two "
+            "vocabularies reads whole distributions: choose codec=hidden or codec=dense, and a live teacher"
+        )
+    if config.dataset.labels is not None:
+        raise ValueError(
+            "dataset.labels: `kdlab cache` keeps what a teacher says of tokens, and a classifier decides as fast as it "
+            "is read back: use it live, or drop dataset.labels"
         )
     check_rules(config)
 
 
 def check_answer_rules(config: AnswerConfig) -> None:
-    """The rules of a job that lets a model write."""
+    """The rules of a job that lets a model write, or, with labels, judges a classifier."""
     check_name(config.name)
+    if not isinstance(config, EvaluateConfig):
+        remedy = "a classifier is asked by `kdlab predict`, and judged by `kdlab evaluate`"
+        refuse_labels(config.dataset, "`kdlab generate` is", remedy)
+    check_rows(config.dataset)
     if not config.model.path:
         raise ValueError("model.path is not set: write model.path=<hub id, folder or GGUF file>")
+    if isinstance(config, EvaluateConfig) and config.dataset.labels is not None:
+        check_classifier(config)
+        return
+    refuse_classifier(config.model.path)
     refuse_other_folder(config.model.path)
     check_model("model.path", config.model.path)
-
-
-def loss_name(config: TrainConfig) -> str:
-    """The option that chose the loss."""
-    return next(name for name, kind in ALL_LOSSES.items() if kind is type(config.loss))
 
 
 def check_teacher(config: TrainConfig) -> None:
@@ -82,7 +98,7 @@ def check_teacher(config: TrainConfig) -> None:
     if config.teacher.source == "none":
         if config.loss.needs_teacher:
             raise ValueError(
-                f"loss={loss_name(config)} needs a teacher, but teacher=none: choose loss=hard or a teacher"
+                f"loss={loss_name(config.loss)} needs a teacher, but teacher=none: choose loss=hard or a teacher"
             )
         if config.quantization.kind != "none":
             raise ValueError(f"quantization={config.quantization.kind}: teacher=none leaves nothing to quantise")
@@ -94,7 +110,7 @@ def check_teacher(config: TrainConfig) -> None:
         raise ValueError(
             "teacher.path is not set: write teacher.path=<hub id, folder or GGUF file> or teacher=<option>"
         )
-    check_model("teacher.path", config.teacher.path)
+    check_model("teacher.path", config.teacher.path, labelled=config.dataset.labels is not None)
     if config.quantization.kind == "gguf" and config.trainer.accelerator == "cpu":
         refuse_gguf(config.teacher.path, device="cpu", name=f"teacher.path={config.teacher.path}")
 
@@ -108,7 +124,9 @@ def check_student(config: TrainConfig) -> None:
             "student=scratch or another student=<option>"
         )
     if student.path:
-        check_model("student.path", student.path)
+        check_model("student.path", student.path, labelled=config.dataset.labels is not None)
+    for name, kind in student_kind(config) if student.architecture else ():
+        check_family(name, kind, labelled=config.dataset.labels is not None)
     if student.tokenizer:
         check_place("student.tokenizer", student.tokenizer)
     if config.teacher.source == "none":
@@ -118,77 +136,6 @@ def check_student(config: TrainConfig) -> None:
             )
         if student.architecture and not student.tokenizer:
             raise ValueError("student.tokenizer is not set: student.architecture has none and teacher=none lends none")
-
-
-def check_kinds(config: TrainConfig) -> None:
-    """Student and teacher are of one kind, as far as names tell, and an encoder-decoder gets what it can work with."""
-    sides = [*_teacher_kind(config), *_student_kind(config)]
-    if len({kind for _, kind in sides if kind}) > 1 and config.loss.pairing != "cross":
-        (their_name, theirs), (name, kind) = sides
-        raise ValueError(
-            f"{name}: {_KIND[kind]}, but {their_name} is {_KIND[theirs]}: choose two of one kind, or a cross-tokenizer "
-            "loss such as loss=uld_hybrid"
-        )
-    for name, kind in sides:
-        if kind != "encoder-decoder":
-            continue
-        for option, on in (("pack", config.dataset.pack), ("streaming", config.dataset.streaming)):
-            if on:
-                raise ValueError(
-                    f"dataset.{option}=true: {name} is an encoder-decoder model, which cannot have it: "
-                    f"write dataset.{option}=false"
-                )
-    halves = [
-        ("trainer.precision", config.trainer.precision, "16-mixed", "bf16-mixed or 32"),
-        ("student.dtype", config.student.dtype, "float16", "bfloat16 or float32"),
-    ]
-    for option, value, half, remedy in halves:
-        if value == half and _student_is_t5(config):
-            raise ValueError(
-                f"{option}={half}: the student is a T5, whose feed-forward layers leave float16 and give nan: "
-                f"use {remedy}"
-            )
-
-
-_KIND = {"causal": "a causal model", "encoder-decoder": "an encoder-decoder model"}
-
-
-def check_target(config: TrainConfig) -> None:
-    """Only an encoder-decoder has a target with a length of its own. The student is of the teacher's kind, unless a
-    cross-tokenizer loss joins two kinds."""
-    asked = config.dataset.max_target_length
-    of_student, of_teacher = _student_kind(config), _teacher_kind(config)
-    alone = bool(of_student) and config.loss.pairing == "cross"
-    for name, kind in of_student if alone else [*of_teacher, *of_student]:
-        if asked is not None and kind == "causal":
-            raise ValueError(
-                f"dataset.max_target_length={asked}: {name} is a causal model, and only an encoder-decoder has a "
-                "target apart from the source: write dataset.max_length, and dataset.max_target_length=null"
-            )
-
-
-def _teacher_kind(config: TrainConfig) -> list[tuple[str, str]]:
-    """What names the teacher, as the user typed it, and its kind; nothing where there is none."""
-    path = model_path(config)
-    return [(f"teacher.path={config.teacher.path}", kind_of(path))] if path else []
-
-
-def _student_kind(config: TrainConfig) -> list[tuple[str, str]]:
-    """What names the student, as the user typed it, and its kind; nothing where it is made of the teacher."""
-    student = config.student
-    if student.path:
-        return [(f"student.path={student.path}", kind_of(student.path))]
-    if student.architecture:
-        family = student.architecture["model_type"]
-        return [(f"student.architecture.model_type={family}", kind_of_family(str(family)))]
-    return []
-
-
-def _student_is_t5(config: TrainConfig) -> bool:
-    student = config.student
-    if student.architecture:
-        return is_t5(str(student.architecture["model_type"]))
-    return is_t5(student.path or model_path(config) or "")
 
 
 def check_dataset(config: TrainConfig) -> None:
@@ -211,8 +158,8 @@ def check_monitors(config: TrainConfig) -> None:
             raise ValueError(f"{option}={monitor}: compares with a teacher, but teacher=none: use nll or perplexity")
         if monitor in NEEDS_TEACHER and config.loss.pairing == "cross":
             raise ValueError(
-                f"{option}={monitor}: compares token by token, but loss={loss_name(config)} is between two tokenizers: "
-                "use nll or perplexity"
+                f"{option}={monitor}: compares token by token, but loss={loss_name(config.loss)} is between two "
+                "tokenizers: use nll or perplexity"
             )
 
 
@@ -228,8 +175,8 @@ def check_inner(config: TrainConfig) -> None:
             )
         if config.loss.pairing == "cross":
             raise ValueError(
-                f"inner.{name}: compares position by position, but loss={loss_name(config)} is between two tokenizers: "
-                "choose inner=none or a loss within one tokenizer"
+                f"inner.{name}: compares position by position, but loss={loss_name(config.loss)} is between two "
+                "tokenizers: choose inner=none or a loss within one tokenizer"
             )
 
 
@@ -276,5 +223,9 @@ RULES: dict[str, Callable[[Any], None]] = {
     "cache": check_cache_rules,
     "generate": check_answer_rules,
     "evaluate": check_answer_rules,
+    "prepare": check_prepare_rules,
+    "export": check_export_rules,
+    "publish": check_publish_rules,
+    "pipeline": check_pipeline_rules,
 }
 """What is refused of each verb before anything is loaded."""

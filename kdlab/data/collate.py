@@ -23,7 +23,7 @@ MULTIPLE = 8
 
 def padded(examples: Sequence[Example], layout: Layout) -> Batch:
     """One example a row, with an attention mask. An encoder-decoder's batch has the encoder's ids and mask, and labels
-    of another width, of which the first is a target too."""
+    of another width, of which the first is a target too. Where examples are decided about, one label each."""
     batch = _padded(examples, layout)
     if layout.teacher is None:
         return batch
@@ -40,12 +40,16 @@ def _padded(examples: Sequence[Example], layout: Layout) -> Batch:
     mask_BT = np.zeros((len(read), T), np.int64)
     for b, ids in enumerate(read):
         mask_BT[b, : len(ids)] = 1
+    decided = layout.decides is not None
     return Batch(
         input_ids_BT=_filled(read, layout.pad_id, T),
-        labels_BT=_filled([_labels(example) for example in examples], IGNORE, written),
+        labels_BT=_decisions(examples, layout)
+        if decided
+        else _filled([_labels(example) for example in examples], IGNORE, written),
         attention_mask_BT=torch.from_numpy(mask_BT),
         example_ids=_rows_of(examples),
-        shift=not layout.seq2seq,
+        shift=not layout.seq2seq and not decided,
+        decides=decided,
         starts_BT=_places([example.starts for example in examples], written),
         ends_BT=_places([example.ends for example in examples], written),
     )
@@ -111,6 +115,12 @@ def _labels(example: Example) -> NDArray[np.int64]:
     if example.source_ids is None:
         labels[:1] = IGNORE
     return labels
+
+
+def _decisions(examples: Sequence[Example], layout: Layout) -> Tensor:
+    """The label of each example `[B, 1]`; of one without, what counts as none."""
+    none, kind = (IGNORE, torch.int64) if layout.decides == "class" else (float("nan"), torch.float32)
+    return torch.tensor([[none if example.label is None else example.label] for example in examples], dtype=kind)
 
 
 def _filled(rows: Sequence[NDArray[Any]], fill: int, width: int) -> Tensor:

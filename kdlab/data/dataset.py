@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kdlab.data.labels import FOLD_KINDS, LabelsConfig
 from kdlab.text.formats import FORMATS
 from kdlab.text.prompts import PromptConfig, called
 
 if TYPE_CHECKING:
+    from kdlab.data.labelled.rows import Labelled
+    from kdlab.data.labelled.store import LabelledStore
     from kdlab.data.readers import Readers
     from kdlab.data.sources import Source
     from kdlab.data.store import TokenStore
@@ -25,9 +28,10 @@ class DatasetConfig:
     """Which text to train on, and how it becomes examples.
 
     `path` is "python_docs" (bundled), a local file, glob or folder of json/jsonl/csv/tsv/parquet/txt, or a hub id, with
-    `subset`, `split` and `revision`. `num_samples` reads the first rows only. `format` is "auto" or a name of
-    `text.formats.FORMATS`; `template` a jinja file that replaces the student's chat template. A teacher with another
-    tokenizer keeps its own template; the student's examples decide which bytes both read.
+    `subset`, `split` and `revision`. `num_samples` reads the first rows only (of rows with labels: so many, drawn by
+    `split_seed`). `format` is "auto" or a name of `text.formats.FORMATS`; `template` a jinja file that replaces the
+    student's chat template. A teacher with another tokenizer keeps its own template; the student's examples decide
+    which bytes both read.
 
     `supervise` is "response" (what the assistant says and its end token) or "all"; plain text is supervised throughout
     and ends with the tokenizer's EOS.
@@ -47,6 +51,11 @@ class DatasetConfig:
     `pack` puts whole examples together into rows of `max_length` without letting them see each other;
     `group_by_length` batches examples of like length. Tokens are kept in `cache_dir`, else $KDLAB_CACHE, else
     ~/.cache/kdlab.
+
+    With `labels` the rows are decided about (see `LabelsConfig`): one class or number a row. `fold` of `folds` is then
+    held out (None: `heldout` says what is), chosen by `fold_by`: "stratified_group" (each fold has the classes' shares,
+    and no value of the column `group` is in two folds; None: the prompt-like column, else the text), "group",
+    "stratified" or "plain". `test_split` or `test_path` is read only to judge by, at the end.
     """
 
     path: str = UNSET
@@ -69,6 +78,13 @@ class DatasetConfig:
     group_by_length: bool = False
     num_samples: int | None = None
     streaming: bool = False
+    labels: LabelsConfig | None = None
+    fold: int | None = None
+    folds: int = 10
+    fold_by: str = "stratified_group"
+    group: str | None = None
+    test_split: str | None = None
+    test_path: str | None = None
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +106,16 @@ class DatasetConfig:
             raise ValueError(f"dataset.heldout={self.heldout}: must be a share between 0 and 1, or a whole count >= 1")
         if self.split_seed < 0:
             raise ValueError(f"dataset.split_seed={self.split_seed}: must be >= 0")
+        if self.fold_by not in FOLD_KINDS:
+            raise ValueError(f"dataset.fold_by={self.fold_by}: must be one of {', '.join(FOLD_KINDS)}")
+        if self.folds < 2:
+            raise ValueError(f"dataset.folds={self.folds}: must be at least 2")
+        if self.fold is not None and not 0 <= self.fold < self.folds:
+            raise ValueError(
+                f"dataset.fold={self.fold}: must be from 0 to {self.folds - 1}, as dataset.folds={self.folds} says"
+            )
+        if self.test_path is not None and self.test_split is not None:
+            raise ValueError("dataset.test_path and dataset.test_split: give one of the two")
         if self.pack and self.group_by_length:
             raise ValueError(
                 "dataset.group_by_length=true: packed rows are of one length already; drop it or dataset.pack"
@@ -103,11 +129,17 @@ class DatasetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Examples to train on and to judge by, and what was made of the rows. `train` is a `TokenStream` if streamed."""
+    """Examples to train on and to judge by, and what was made of the rows. `train` is a `TokenStream` if streamed.
 
-    train: TokenStore | TokenStream
-    heldout: TokenStore
+    Of rows with labels all are `LabelledStore`; `test` is what is judged by at the end alone, `labelled` the classes
+    and the folds.
+    """
+
+    train: TokenStore | TokenStream | LabelledStore
+    heldout: TokenStore | LabelledStore
     verdict: Verdict
+    test: LabelledStore | None = None
+    labelled: Labelled | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ def find_files(
                 f"{path.rstrip('/')}/*{kinds[0]}"
             )
     elif split != "train":
-        instead = "dataset.heldout_path" if split_option == "dataset.heldout_split" else option
+        instead = option if split_option == "dataset.split" else split_option.replace("_split", "_path")
         raise ValueError(f"{split_option}={split}: local files have no splits; use {instead}=FILE of that split")
     return files
 
@@ -86,7 +86,7 @@ def _of_split(files: list[Path], folder: Path, split: str, typed: str, split_opt
     wanted = SPLIT_WORDS.get(split, split)
     if wanted not in splits:
         known = ", ".join(sorted(s for s in splits if s)) or "no splits"
-        if typed.startswith("dataset.heldout_path="):
+        if typed.startswith(("dataset.heldout_path=", "dataset.test_path=")):
             raise FileNotFoundError(f"{typed}: its files tell {known}, none of them {split}; name the file you mean")
         raise FileNotFoundError(f"{split_option}={split}: the files of {typed} tell {known}")
     return splits[wanted]
@@ -206,9 +206,22 @@ def _csv(file: Path, *, delimiter: str) -> Iterator[Row]:
             raise _broken(file, reader.reader.line_num + 1, "not UTF-8; convert it first") from error
 
 
-def _parquet(file: Path) -> Iterator[Row]:
-    import pyarrow  # type: ignore[import-untyped]
+def names_in(file: Path, column: str) -> list[str] | None:
+    """The names of the ids in a column, as `datasets` writes them into a parquet file's schema; None where there are
+    none."""
+    if file.suffix.lower() != ".parquet":
+        return None
     import pyarrow.parquet  # type: ignore[import-untyped]
+
+    told = (pyarrow.parquet.read_schema(file).metadata or {}).get(b"huggingface")
+    features = json.loads(told).get("info", {}).get("features", {}) if told else {}
+    names = features.get(column, {}).get("names")
+    return [str(name) for name in names] if names else None
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
 
     try:
         for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):

@@ -24,6 +24,7 @@ from kdlab.data.order import Ints, epoch_order, micro_batches, pack_bins
 from kdlab.data.store import Layout, TokenStore
 
 if TYPE_CHECKING:
+    from kdlab.data.labelled.store import LabelledStore
     from kdlab.data.stream import TokenStream
     from kdlab.data.stream_loader import StreamLoader
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class _Batches(Dataset[Batch]):
     """From the units of a micro-batch to the `Batch`. Runs in the workers."""
 
-    def __init__(self, store: TokenStore, bins: list[list[int]] | None, layout: Layout) -> None:
+    def __init__(self, store: TokenStore | LabelledStore, bins: list[list[int]] | None, layout: Layout) -> None:
         self.store, self.bins, self.layout = store, bins, layout
 
     def __getitem__(self, units: tuple[int, ...]) -> Batch:
@@ -74,7 +75,7 @@ class StepLoader(DataLoader[Batch]):
     may have fewer. Its length is the steps of an epoch, the same on every rank.
     """
 
-    def __init__(self, store: TokenStore, options: LoaderOptions) -> None:
+    def __init__(self, store: TokenStore | LabelledStore, options: LoaderOptions) -> None:
         lengths = np.asarray(store.lengths, np.int64)
         bins = pack_bins(lengths, max_length=store.max_length, seed=options.seed) if options.pack else None
         units = np.array([lengths[bin_].sum() for bin_ in bins], np.int64) if bins is not None else lengths
@@ -114,7 +115,9 @@ class StepLoader(DataLoader[Batch]):
         self._epoch, self._done, self._resume = state["epoch"], state["done"], state["done"]
 
 
-def heldout_batches(store: TokenStore, *, batch_size: int, pad_id: int, tokens: int | None = None) -> Iterator[Batch]:
+def heldout_batches(
+    store: TokenStore | LabelledStore, *, batch_size: int, pad_id: int, tokens: int | None = None
+) -> Iterator[Batch]:
     """The held-out examples, each once, longest first. `tokens` caps how many tokens are read: examples are then taken
     in a fixed random order, the same for every run on this data, while they fit (the first always)."""
     chosen, layout = np.arange(len(store)), store.layout(pad_id=pad_id)
@@ -126,9 +129,11 @@ def heldout_batches(store: TokenStore, *, batch_size: int, pad_id: int, tokens: 
         yield padded([store[j] for j in chosen[i : i + batch_size]], layout)
 
 
-def open_loader(train: TokenStore | TokenStream, options: LoaderOptions) -> StepLoader | StreamLoader:
+def open_loader(train: TokenStore | TokenStream | LabelledStore, options: LoaderOptions) -> StepLoader | StreamLoader:
     """The loader for `Data.train`, stored or streamed."""
-    if isinstance(train, TokenStore):
+    from kdlab.data.stream import TokenStream
+
+    if not isinstance(train, TokenStream):
         return StepLoader(train, options)
     from kdlab.data.stream_loader import StreamLoader
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kdlab.data.files import find_files, hash_files, looks_local, read_rows
+from kdlab.data.files import find_files, hash_files, looks_local, names_in, read_rows
 from kdlab.text.formats import Row
 
 PYTHON_DOCS = "python_docs"
@@ -23,13 +23,15 @@ PYTHON_DOCS = "python_docs"
 class Source:
     """Rows that can be read again and again. `content_hash` changes when the rows do (the name only, for a
     stream). `stream` is the dataset of the hub where rows are streamed from it; it knows how to resume. `typed` is the
-    option that asked for it, as the user typed it: what a fault of its rows is named by."""
+    option that asked for it, as the user typed it: what a fault of its rows is named by. `class_names` are the names
+    that the dataset itself has for the ids in a column (None: it has none)."""
 
     name: str
     content_hash: str
     open: Callable[[], Iterator[Row]]
     typed: str
     stream: Any = None
+    class_names: Callable[[str], list[str] | None] = lambda column: None
 
 
 def open_source(
@@ -62,6 +64,7 @@ def open_source(
             content_hash=f"stream of {path}" if streaming else hash_files(files),
             open=lambda: (row for file in files for row in read_rows(file, option=faulty)),
             typed=typed,
+            class_names=lambda column: names_in(files[0], column),
         )
     from kdlab.data import hub
 
@@ -80,6 +83,7 @@ def open_source(
         open=lambda: iter(data),
         typed=typed,
         stream=data if streaming else None,
+        class_names=lambda column: getattr((data.features or {}).get(column), "names", None),
     )
 
 

@@ -23,6 +23,8 @@ class Example:
     `row` is the row of the source it was made of, from 0; None for one that was made up. `teacher` is the same text as
     a teacher with another tokenizer or prompt reads it. `starts` and `ends` `[T]`, there for another tokenizer, are
     where in its bytes each token lies, -1 for one that lies nowhere.
+
+    `label` is what is decided about the whole text: a class, or of a regression a number. No token is then supervised.
     """
 
     input_ids: Ids
@@ -32,6 +34,7 @@ class Example:
     starts: Ids | None = None
     ends: Ids | None = None
     teacher: Example | None = None
+    label: int | float | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids) + (0 if self.source_ids is None else len(self.source_ids))
@@ -43,7 +46,8 @@ class Layout:
     wide as it takes).
 
     `seq2seq` examples have an encoder's side, at most `longest`, and a decoder's, at most `longest_target`. `teacher`
-    lays out what a teacher with another tokenizer or prompt reads.
+    lays out what a teacher with another tokenizer or prompt reads. `decides`: each example has one label, a "class" or
+    a "number" (None: labels are tokens).
     """
 
     pad_id: int
@@ -51,6 +55,7 @@ class Layout:
     longest_target: int | None = None
     seq2seq: bool = False
     teacher: Layout | None = None
+    decides: str | None = None
 
 
 class TokenStore:

@@ -87,7 +87,8 @@ class Part:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """The whole dataset. `train` is None for a stream, which is counted as it flows. `reading` is the student's.
+    """The whole dataset. `train` is None for a stream, which is counted as it flows. `reading` is the student's. `test`
+    is what rows with labels are judged by at the end (None: nothing).
 
     `prompt` names the prompt that is the teacher's own (None: both read the same); `gives_answer` tells whether the
     answer is in it, so that what the teacher writes behind it was told to it.
@@ -99,6 +100,7 @@ class Verdict:
     duplicates: int = 0
     train: Part | None
     heldout: Part
+    test: Part | None = None
     cached: bool = False
     prompt: str | None = None
     gives_answer: bool = False
@@ -117,6 +119,8 @@ class Verdict:
             lines.append(f"  {self.duplicates:,} rows repeat an earlier one (both on the same side of the split)")
         lines.append(f"  train: {self.train if self.train is not None else 'streamed, counted as it flows'}")
         lines.append(f"  held out ({self.split}): {self.heldout}")
+        if self.test is not None:
+            lines.append(f"  test: {self.test}")
         lines += self._prompts() + self._teachers()
         return "\n".join(lines)
 
@@ -129,7 +133,7 @@ class Verdict:
 
     def _teachers(self) -> list[str]:
         """What a teacher with another tokenizer or prompt reads."""
-        parts = [part for part in (self.train, self.heldout) if part is not None]
+        parts = [part for part in (self.train, self.heldout, self.test) if part is not None]
         theirs = [part.teacher for part in parts if part.teacher is not None]
         if not theirs:
             return []

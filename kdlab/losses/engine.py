@@ -34,7 +34,7 @@ class LossOutput:
     """`loss`: the weighted sum over rows / count, a scalar with its graph. The others are plain sums over the rows.
 
     `divergence` is raw: before T² and weights, 0 where the loss has no teacher term. `hard` is the cross-entropy at
-    T = 1, in nats, None where `hard_weight` is 0.
+    T = 1, in nats, times the weights of the rows where they have some; None where `hard_weight` is 0.
     """
 
     loss: Tensor
@@ -43,11 +43,14 @@ class LossOutput:
 
 
 def row_loss(loss: RowLoss, rows: Rows, *, count: float) -> LossOutput:
-    """`Σ_rows [(1 - hard_weight) T² D + hard_weight CE] / count`; see `RowLoss` for the terms.
+    """`Σ_rows [(1 - hard_weight) T² D + hard_weight weight_row CE] / count`; see `RowLoss` for the terms.
 
     `count` is the number of rows of the whole optimiser step: all micro-batches, all ranks. Products run in the hidden
     states' type, softmax and sums in float32 (float64 for float64). No rows give a loss of 0 with zero gradients. The
     gradients can be taken once: a second backward through the same loss raises RuntimeError.
+
+    `rows.weight_N` (None: 1) weighs the labels' term alone, in value and gradient; the sum is divided by `count` as
+    always. Weights whose mean over the training rows is 1, such as N / (C N_c), keep the size of the loss.
 
     From a `TopK` D is over its K entries and one bucket of all others: exact, and at most what it is over all entries.
     From `Sampled` it is Σ w (-log q) - H(p), which estimates KL(p ‖ q) without bias: a row's may be below 0. Without
@@ -124,6 +127,7 @@ def walk(loss: RowLoss, rows: Rows, count: float, needed: tuple[bool, ...]) -> W
         teacher = _teacher(rows.teacher, terms, student, longest)
         gradients = Gradients(student, rows.student, needed, terms.largest / count) if any(needed) else None
         tile, step = _tile(loss, terms, student, teacher, longest)
+        weight_N = None if rows.weight_N is None else rows.weight_N.to(math_dtype(student.dtype))
         value_N = torch.zeros(len(rows), dtype=math_dtype(student.dtype), device=device)
         hard_N = torch.zeros_like(value_N)
         for start, end in chunks:
@@ -134,7 +138,8 @@ def walk(loss: RowLoss, rows: Rows, count: float, needed: tuple[bool, ...]) -> W
                 row, part = slice(first, min(first + step, end)), slice(first - start, first - start + step)
                 teacher_rV = None if teacher_nV is None else teacher_nV[part]
                 out_rV = None if out_nV is None else out_nV[part]
-                value_r, hard_r = tile(student_nV[part], teacher_rV, rows.labels_N[row], out_rV)
+                weight_r = None if weight_N is None else weight_N[row]
+                value_r, hard_r = tile(student_nV[part], teacher_rV, rows.labels_N[row], out_rV, weight_r)
                 if value_r is not None:
                     value_N[row] = value_r
                 if hard_r is not None:

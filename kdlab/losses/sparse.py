@@ -61,18 +61,25 @@ def read_sparse(signal: TopK | Sampled, dtype: torch.dtype) -> Kept:
 
 
 def sparse_tile(
-    loss: RowLoss, plan: Plan, student_rV: Tensor, teacher: Kept, labels_r: Tensor, out_rV: Tensor | None
+    loss: RowLoss,
+    plan: Plan,
+    student_rV: Tensor,
+    teacher: Kept,
+    labels_r: Tensor,
+    out_rV: Tensor | None,
+    weight_r: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """As `tile.tile`, for a teacher that tells of some tokens. At T = 1 the cross-entropy shares its exponentials."""
     z_rV = plan.student(student_rV, math_dtype(student_rV.dtype))
     label_r1 = z_rV.gather(1, labels_r[:, None])
-    weights = Weights(soft=plan.soft, hard=plan.hard if plan.temperature == 1 else 0.0, gradient=out_rV is not None)
+    hard = plan.hard if weight_r is None else weight_r[:, None] * plan.hard
+    weights = Weights(soft=plan.soft, hard=hard if plan.temperature == 1 else 0.0, gradient=out_rV is not None)
     hard_r = surprise_rV = None
     if plan.with_hard and plan.temperature != 1:
         surprise_rV = z_rV * plan.temperature
         sum_r1, whole_r1 = exponentiate(surprise_rV, surprise_rV)
         hard_r = (whole_r1 - label_r1 * plan.temperature)[:, 0]
-        surprise_rV.mul_(plan.hard / sum_r1)
+        surprise_rV.mul_(hard / sum_r1)
     # z is needed no more (a soft-capped one has its own memory), so its exponentials may take its place
     in_place = out_rV is not None and out_rV.dtype == z_rV.dtype
     scratch_rV = out_rV if in_place and out_rV is not None else torch.empty_like(z_rV)
@@ -82,19 +89,21 @@ def sparse_tile(
     if out_rV is not None:
         gradient_rV = scratch_rV if surprise_rV is None else scratch_rV.add_(surprise_rV)
         if plan.with_hard:
-            gradient_rV.scatter_add_(1, labels_r[:, None], torch.full_like(label_r1, -plan.hard))
+            gradient_rV.scatter_add_(1, labels_r[:, None], torch.zeros_like(label_r1) - hard)
         gradient_rV = plan.student.back(gradient_rV, z_rV)
         if not in_place:
             out_rV.copy_(gradient_rV)
-    return value_r, None if hard_r is None else hard_r.clamp_(max=-FLOOR)
+    hard_r = None if hard_r is None else hard_r.clamp_(max=-FLOOR)
+    return value_r, hard_r if hard_r is None or weight_r is None else hard_r * weight_r
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The gradient that a tile wants: `soft` * dD/dz + `hard` * softmax(z); None of it without `gradient`."""
+    """The gradient that a tile wants: `soft` * dD/dz + `hard` * softmax(z), `hard` one a row `[r, 1]` where rows have
+    weights; None of it without `gradient`."""
 
     soft: float
-    hard: float
+    hard: float | Tensor
     gradient: bool
 
 

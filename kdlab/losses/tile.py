@@ -53,11 +53,13 @@ def tile(
     teacher_rV: Tensor | None,
     labels_r: Tensor,
     out_rV: Tensor | None,
+    weight_r: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Divergence and cross-entropy of each row `[r]` in a tile of raw logits; None for a term that is not computed.
 
     `out_rV` receives the gradient with respect to the raw logits and may be the memory of `student_rV`. None: values
-    only, from `formula`, which is `loss.divergence` or its compiled self.
+    only, from `formula`, which is `loss.divergence` or its compiled self. `weight_r` weighs the cross-entropy and its
+    gradient (None: 1).
     """
     z_rV = plan.student(student_rV, math_dtype(student_rV.dtype))
     in_logs = loss.space == "log_probability"
@@ -70,6 +72,9 @@ def tile(
         if out_rV is not None:
             surprise_rV = log_rV.exp()
             surprise_rV.scatter_add_(1, labels_r[:, None], surprise_rV.new_full((len(labels_r), 1), -1))
+        if weight_r is not None:
+            hard_r = hard_r * weight_r
+            surprise_rV = None if surprise_rV is None else surprise_rV.mul_(weight_r[:, None])
     if plan.teacher is not None:
         assert teacher_rV is not None
         taught_rV = plan.teacher(teacher_rV, z_rV.dtype)

@@ -17,17 +17,21 @@ from torch import Tensor, nn
 from kdlab.batch import Batch
 from kdlab.losses.inner_terms import attention_distance, hidden_distance, relation_distance
 from kdlab.losses.sides import math_dtype
+from kdlab.models.classifier import is_classifier
 from kdlab.models.layer_map import LayerPair, layer_pairs
 from kdlab.models.listener import Listener, hidden_of, map_of
 from kdlab.models.positions import seen, weighty
 from kdlab.models.progress import say
-from kdlab.models.self_attention import SelfAttention, attend_eagerly, keep_every_key, self_attention
+from kdlab.models.self_attention import SelfAttention, attend_eagerly, keep_every_key, looks_back, self_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from kdlab.losses.inner import InnerConfig
+    from kdlab.models.classifier import ClassifierSplit
     from kdlab.models.head import SplitModel
+
+    Split = SplitModel | ClassifierSplit
 
 HOLES = 0.02
 """How far from 1 the sum of an attention map may be: bfloat16 rounds that much."""
@@ -40,7 +44,7 @@ class InnerLayers(nn.Module):
     give is refused there. Raises ValueError, naming the option, for that and for layers that do not exist.
     """
 
-    def __init__(self, config: InnerConfig, student: SplitModel, teacher: SplitModel, *, seed: int) -> None:
+    def __init__(self, config: InnerConfig, student: Split, teacher: Split, *, seed: int) -> None:
         super().__init__()
         self.config = config
         self._student, self._teacher = _Side(student, "student"), _Side(teacher, "teacher")
@@ -119,7 +123,7 @@ class InnerLayers(nn.Module):
     def _relation(self, _i: int, pair: LayerPair, batch: Batch, on_BT: Tensor) -> Tensor:
         assert self.config.relation is not None
         module = self._student.attentions[pair.student].module
-        causal = pair.part == "decoder" or (pair.part == "" and bool(getattr(module, "is_causal", True)))
+        causal = pair.part == "decoder" or (pair.part == "" and looks_back(module, self._student.model))
         seen_BTT = seen(batch, on_BT, causal=causal)
         distances = [
             relation_distance(
@@ -192,7 +196,7 @@ def layer_maps(config: InnerConfig, student: PreTrainedModel, teacher: PreTraine
 class _Side:
     """One of the two models, and what is heard of it."""
 
-    def __init__(self, split: SplitModel, whose: str) -> None:
+    def __init__(self, split: Split, whose: str) -> None:
         self.split, self.whose = split, whose
         wrapped: Any = split.model
         self.model: PreTrainedModel = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
@@ -230,12 +234,14 @@ class _Side:
         self.model.train(self.whose == "student")
         try:
             with torch.no_grad():
+                decides = is_classifier(self.model)
                 self.split.hidden(
                     Batch(
                         input_ids_BT=ids_BT,
-                        labels_BT=ids_BT,
+                        labels_BT=ids_BT[:, :1] if decides else ids_BT,
                         attention_mask_BT=torch.ones_like(ids_BT),
-                        shift=not self.model.config.is_encoder_decoder,
+                        shift=not (decides or self.model.config.is_encoder_decoder),
+                        decides=decides,
                     )
                 )
         finally:

@@ -3,11 +3,13 @@ code by default."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.models import dtype as dtypes
 from kdlab.models import tiny
+from kdlab.models.adapter import attach, refuse_other_kind
 from kdlab.models.progress import bars_on_terminals_only, say
 from kdlab.models.quantization import (
     QuantizationConfig,
@@ -47,6 +49,7 @@ def read_tokenizer(
         source = Source(kind="folder", location=str(local), folder=local, description=f"folder {local.resolve()}")
     else:
         source = resolve(path, revision, option=option)
+        source = source.base or source  # an adapter's tokenizer is its model's, unless it brings one
     if source.kind == "tiny":
         return tiny.byte_tokenizer()
     try:
@@ -88,8 +91,6 @@ def load_language_model(
     Raises ValueError for an encoder, for a checkpoint whose files lack weights, and for a quantisation whose package
     is missing; FileNotFoundError when `path` is nowhere.
     """
-    from safetensors import SafetensorError
-
     quiet_backends()
     number = dtypes.resolve(dtype, device) if isinstance(dtype, str) else dtype
     quantization, name = quantization or QuantizationConfig(), f"{option}={path}"
@@ -98,24 +99,53 @@ def load_language_model(
     source = resolve(path, revision, option=option)
     config = load_config(source, name, trust_remote_code)
     refuse_unless_language_model(config, name)
-    if source.kind == "tiny":
-        if quantization.kind != "none":
-            raise ValueError(f"{name}: a tiny model is made in memory and cannot be quantised; set quantization=none")
-        return tiny.tiny_model(path.removeprefix("tiny:")).to(device=device, dtype=number)
+    refuse_other_kind(source, name, classifies=False)
+    files = source.base or source
+    if files.kind == "tiny":
+        refuse_packed_tiny(quantization, name)
+        model = tiny.tiny_model(files.location.removeprefix("tiny:")).to(device=device, dtype=number)
+        return model if source.base is None else attach(model, source, name).eval()
     packed = loading_options(quantization, config, dtype=number, device=device, name=name)
-    arguments: dict[str, Any] = {"dtype": number, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+    model, report = read_weights(
+        auto_class(config), files, name, dtype=number, trust_remote_code=trust_remote_code, told=packed
+    )
+    refuse_lacking(report["missing_keys"], name)
+    if source.base is not None:
+        model = attach(model, source, name)
+    refuse_unpacked(model, quantization, name=name)
+    return (model if packed else model.to(device)).eval()
+
+
+def refuse_packed_tiny(quantization: QuantizationConfig, name: str) -> None:
+    """Raise ValueError where a model that is made in memory is to be packed while it is read."""
+    if quantization.kind != "none":
+        raise ValueError(f"{name}: a tiny model is made in memory and cannot be quantised; set quantization=none")
+
+
+def read_weights(
+    auto: Any, source: Source, name: str, *, dtype: torch.dtype, trust_remote_code: bool, told: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model that a class of transformers makes of a source's files, and its report of what they lack. `told` is
+    what `from_pretrained` is told besides. Raises ValueError for files that are damaged, and for a backend that does
+    not load."""
+    from safetensors import SafetensorError
+
+    arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
     try:
         with bars_on_terminals_only():
-            model, report = auto_class(config).from_pretrained(
-                source.location, revision=source.revision, output_loading_info=True, **arguments, **packed
+            model, report = auto.from_pretrained(
+                source.location, revision=source.revision, output_loading_info=True, **arguments, **told
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:  # damaged, or no backend
         raise ValueError(f"{name}: cannot be loaded ({_short(error)})") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(f"{name}: its files lack {len(missing)} weights of the model, e.g. {missing[0]}")
-    refuse_unpacked(model, quantization, name=name)
-    return (model if packed else model.to(device)).eval()
+    return model, report
+
+
+def refuse_lacking(missing: Iterable[str], name: str) -> None:
+    """Raise ValueError where files lack weights of their model."""
+    lacking = sorted(missing)
+    if lacking:
+        raise ValueError(f"{name}: its files lack {len(lacking)} weights of the model, e.g. {lacking[0]}")
 
 
 def _packed_gguf(path: str, dtype: torch.dtype, device: torch.device | str, name: str) -> PreTrainedModel:
@@ -137,9 +167,10 @@ def _packed_gguf(path: str, dtype: torch.dtype, device: torch.device | str, name
 
 
 def load_config(source: Source, name: str, trust_remote_code: bool = False) -> Any:
-    """The model config of a source."""
+    """The model config of a source; of an adapter, that of its base model."""
     from transformers import AutoConfig
 
+    source = source.base or source
     if source.kind == "tiny":
         return tiny.tiny_config(source.location.removeprefix("tiny:"))
     try:
@@ -166,6 +197,11 @@ def refuse_unless_language_model(config: Any, name: str) -> None:
     )
 
     kind, own = config.model_type, getattr(config, "auto_map", None)
+    if any(str(made).endswith("ForSequenceClassification") for made in config.architectures or ()):
+        raise ValueError(
+            f"{name}: a classifier, it cannot write text; set dataset.labels, or give a causal or an encoder-decoder "
+            "language model"
+        )
     if getattr(config, "is_encoder_decoder", False):
         if kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES and not own:
             raise ValueError(f"{name}: transformers knows no text-to-text model of type {kind}")

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from kdlab.models import dtype as dtypes
+from kdlab.models.classifier import load_classifier
 from kdlab.models.cut import cut, find_stacks
+from kdlab.models.label_names import refuse_no_classifier, tell
 from kdlab.models.loading import (
     auto_class,
     load_config,
@@ -17,14 +19,17 @@ from kdlab.models.loading import (
     load_tokenizer,
     refuse_unless_language_model,
 )
+from kdlab.models.lora import add_lora, name_base
 from kdlab.models.pair import bare_entries, named, refuse_foreign_tokenizer, refuse_pair, size
 from kdlab.models.quantization import QuantizationConfig, prepare, saved_method
 from kdlab.models.seq2seq import decoder_start, is_seq2seq, refuse_unlike
 from kdlab.models.source import resolve
-from kdlab.models.student import CutConfig, LoraConfig, Student, StudentConfig
+from kdlab.models.student import CutConfig, Student, StudentConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from kdlab.text.task import Task
 
 CALIBRATION_TOKENS = 1024
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -40,6 +45,7 @@ def build(
     pairing: str = "strict",
     teacher_entries: int | None = None,
     calibration_BT: Tensor | None = None,
+    task: Task | None = None,
 ) -> Student:
     """See `models.student.build_student`."""
     if not config.origins():
@@ -49,26 +55,31 @@ def build(
     tokenizer = _tokenizer(config, teacher_tokenizer)
     dtype = dtypes.resolve(config.dtype, device)
     if config.path is not None:
-        model, description = _pretrained(config, dtype, device)
+        model, description = _pretrained(config, dtype, device, task, tokenizer, seed)
     elif config.from_teacher is not None:
         assert teacher is not None
-        model, description = _cut(config.from_teacher, teacher, tokenizer, dtype, calibration_BT)
+        model, description = _cut(config.from_teacher, teacher, tokenizer, dtype, calibration_BT, task)
     else:
         entries = size(tokenizer)
         theirs = teacher_entries if teacher is None else teacher.config.get_text_config().vocab_size
-        if theirs is not None:
+        if theirs is not None and (task is None or teacher is not None):  # a classifier's entries are its classes
             entries = bare_entries(tokenizer, teacher_tokenizer, teacher_entries=theirs)
-        model, description = _bare(config.architecture or {}, entries, tokenizer, dtype, seed)
-    if teacher is not None and pairing != "cross":
-        name = teacher.config._name_or_path or "teacher.path"
-        refuse_unlike(named(config), is_seq2seq(model), name, is_seq2seq(teacher))
-    _check_vocabularies(config, model, tokenizer, teacher, teacher_tokenizer, pairing)
+        model, description = _bare(config.architecture or {}, entries, tokenizer, dtype, seed, task)
+    if task is None:
+        if teacher is not None and pairing != "cross":
+            name = teacher.config._name_or_path or "teacher.path"
+            refuse_unlike(named(config), is_seq2seq(model), name, is_seq2seq(teacher))
+        _check_vocabularies(config, model, tokenizer, teacher, teacher_tokenizer, pairing)
+    else:
+        tell(model.config, task, pad=tokenizer.pad_token_id)
+        cut_with = teacher_tokenizer if config.from_teacher is not None else None
+        _check_reader(model, tokenizer, cut_with)
     if config.lora is not None:
         if config.quantization != "none":
             prepare(model)
         model = add_lora(model, config.lora, seed=seed)
         if config.path is not None:
-            _name_base(model, config)
+            name_base(model, config)
         description += f", LoRA r={config.lora.r}"
     return Student(model=model.train(), tokenizer=tokenizer, description=description)
 
@@ -83,7 +94,14 @@ def _tokenizer(config: StudentConfig, teacher_tokenizer: PreTrainedTokenizerBase
     return teacher_tokenizer
 
 
-def _pretrained(config: StudentConfig, dtype: torch.dtype, device: torch.device | str) -> tuple[PreTrainedModel, str]:
+def _pretrained(
+    config: StudentConfig,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    task: Task | None,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> tuple[PreTrainedModel, str]:
     """The checkpoint on the CPU; packed where it is to be, on `device`, because packed weights stay where they are."""
     assert config.path is not None
     source, name = resolve(config.path, config.revision, option="student.path"), f"student.path={config.path}"
@@ -94,15 +112,23 @@ def _pretrained(config: StudentConfig, dtype: torch.dtype, device: torch.device 
             "were made from, with student.quantization=nf4 and student.lora.r=8 to hold it packed"
         )
     packed = config.quantization != "none"
-    model = load_language_model(
-        config.path,
-        revision=config.revision,
-        dtype=dtype,
-        trust_remote_code=config.trust_remote_code,
-        quantization=QuantizationConfig(kind=config.quantization),
-        device=device if packed else "cpu",
-        option="student.path",
-    )
+    if source.base is not None and config.lora is not None:
+        raise ValueError(
+            f"{name}: an adapter, and student.lora would put another upon it; set student.lora=null, or give the two "
+            "merged (model/ of the same run)"
+        )
+    told: dict[str, Any] = {
+        "revision": config.revision,
+        "dtype": dtype,
+        "trust_remote_code": config.trust_remote_code,
+        "quantization": QuantizationConfig(kind=config.quantization),
+        "device": device if packed else "cpu",
+        "option": "student.path",
+    }
+    if task is None:
+        model = load_language_model(config.path, **told)
+    else:
+        model = load_classifier(config.path, task=task, fresh_head=True, seed=seed, tokenizer=tokenizer, **told)
     return model, source.description + (f", {config.quantization}" if packed else "")
 
 
@@ -112,10 +138,11 @@ def _cut(
     tokenizer: PreTrainedTokenizerBase,
     dtype: torch.dtype,
     calibration_BT: Tensor | None,
+    task: Task | None,
 ) -> tuple[PreTrainedModel, str]:
     if config.pick == "importance" and calibration_BT is None:
         calibration_BT = _calibration(tokenizer)
-    whole = _plain(teacher)
+    whole = _plain(teacher, task)
     model, kept = cut(whole, config, dtype=dtype, calibration_BT=calibration_BT)
     narrowed = "".join(f", {name} {value}" for name, value in (("ffn", config.ffn), ("heads", config.heads)) if value)
     of = {stack.part: len(stack.layers) for stack in find_stacks(whole)}
@@ -123,7 +150,7 @@ def _cut(
     return model, f"cut from the teacher: {', '.join(told)}{narrowed}"
 
 
-def _plain(teacher: PreTrainedModel) -> PreTrainedModel:
+def _plain(teacher: PreTrainedModel, task: Task | None) -> PreTrainedModel:
     """The teacher itself, or, where its weights are packed (quantised), the same checkpoint read again unpacked."""
     if getattr(teacher.config, "quantization_config", None) is None:
         return teacher
@@ -136,7 +163,10 @@ def _plain(teacher: PreTrainedModel) -> PreTrainedModel:
             f"student.from_teacher: the teacher's file holds packed weights ({saved}), which cannot be cut; "
             "give a plain teacher, or student.path"
         )
-    return load_language_model(path, revision=commit, dtype="bfloat16", option="student.from_teacher")
+    told: dict[str, Any] = {"revision": commit, "dtype": "bfloat16", "option": "student.from_teacher"}
+    if task is not None:
+        return load_classifier(path, task=task, fresh_head=False, **told)
+    return load_language_model(path, **told)
 
 
 def _calibration(tokenizer: PreTrainedTokenizerBase) -> Tensor:
@@ -153,15 +183,23 @@ def _bare(
     tokenizer: PreTrainedTokenizerBase,
     dtype: torch.dtype,
     seed: int,
+    task: Task | None,
 ) -> tuple[PreTrainedModel, str]:
     """A random model. Its vocabulary defaults to `entries`, its special tokens to the tokenizer's, that which its
     decoder begins with too."""
     defaults = {"vocab_size": entries} | {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
+    from transformers import AutoModelForSequenceClassification
+
     config = _architecture_config(architecture, defaults)
-    refuse_unless_language_model(config, "student.architecture")
+    if task is None:
+        refuse_unless_language_model(config, "student.architecture")
+    else:
+        refuse_no_classifier(config, "student.architecture")
+        tell(config, task, pad=tokenizer.pad_token_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = auto_class(config).from_config(config, dtype=dtype)
+        auto = auto_class(config) if task is None else AutoModelForSequenceClassification
+        model = auto.from_config(config, dtype=dtype)
     return model, f"random {config.model_type}"
 
 
@@ -222,34 +260,13 @@ def _check_vocabularies(
     )
 
 
-def _name_base(model: PreTrainedModel, config: StudentConfig) -> None:
-    """Let the adapters name the checkpoint that they belong to: the hub id, or the folder that was read."""
-    assert config.path is not None
-    source = resolve(config.path, config.revision, option="student.path")
-    for adapter in model.peft_config.values():
-        adapter.base_model_name_or_path = config.path if source.kind in ("hub", "wheel") else source.location
-        adapter.revision = config.revision
-
-
-def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PreTrainedModel:
-    """Wrap `model` in adapters; its own weights, the head among them, are frozen."""
-    import peft
-
-    modules = config.target_modules
-    head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
-    if head in modules:
-        raise ValueError(f"student.lora.target_modules={modules}: the head ({head}) stays frozen; leave it out")
-    lora = peft.LoraConfig(
-        r=config.r,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=modules,
-        task_type="SEQ_2_SEQ_LM" if is_seq2seq(model) else "CAUSAL_LM",
-        fan_in_fan_out=type(model).__name__.startswith("GPT2"),  # GPT-2 keeps its matrices transposed
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return peft.get_peft_model(model, lora)
-        except ValueError as error:
-            raise ValueError(f"student.lora.target_modules={modules}: {str(error).splitlines()[0]}") from error
+def _check_reader(
+    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cut_with: PreTrainedTokenizerBase | None
+) -> None:
+    """Raise unless a classifier has an embedding for all that its tokenizer writes, and one that is cut from a teacher
+    the teacher's tokenizer."""
+    entries = student.get_input_embeddings().weight.shape[0]
+    if size(tokenizer) > entries:
+        raise ValueError(f"student: its tokenizer has {size(tokenizer)} entries, its embedding only {entries}")
+    if cut_with is not None:
+        refuse_foreign_tokenizer(tokenizer, cut_with)

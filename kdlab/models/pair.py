@@ -14,20 +14,32 @@ if TYPE_CHECKING:
     from kdlab.models.student import StudentConfig
     from kdlab.teachers.base import Teacher
     from kdlab.teachers.options import TeacherConfig
+    from kdlab.text.task import Task
 
 CROSS = "a cross-tokenizer loss (loss=uld_hybrid or loss=span_kl)"
+PROBE = "Ein text,  with 12\n\nlines & l\u00fccken"
+"""What two tokenizers are compared on."""
 SHOWN = 3
 """Differences that a message shows."""
 
 
 def check_pair(
-    student: StudentConfig, teacher: TeacherConfig, *, pairing: str = "strict", opened: Teacher | None = None
+    student: StudentConfig,
+    teacher: TeacherConfig,
+    *,
+    pairing: str = "strict",
+    opened: Teacher | None = None,
+    task: Task | None = None,
 ) -> None:
     """Raise ValueError, in one line, where the student and its teacher cannot be compared as `pairing` wants: see
-    `refuse_pair`. `opened` is the teacher where it has no weights to read (a cache, a server).
+    `refuse_pair`. `opened` is the teacher where it has no weights to read (a cache, a server). With a `task` both
+    decide about texts, each with its own tokenizer, over the same classes.
 
     Does nothing where there is no teacher, and where the student is made out of the teacher's own files.
     """
+    if task is not None:
+        _check_task(student, teacher, task, opened)
+        return
     if teacher.source == "none" or teacher.path is None or (student.path is None and student.tokenizer is None):
         return
     same = (student.path, student.revision) == (teacher.path, teacher.revision)
@@ -74,6 +86,32 @@ def check_pair(
     )
     if student.from_teacher is not None and pairing == "cross":
         refuse_foreign_tokenizer(tokenizer, teacher_tokenizer)
+
+
+def _check_task(student: StudentConfig, teacher: TeacherConfig, task: Task, opened: Teacher | None) -> None:
+    """Raise ValueError where the student cannot become a classifier, or the teacher is none of these classes."""
+    from kdlab.models.adapter import refuse_other_kind
+    from kdlab.models.label_names import names_of, refuse_no_classifier, refuse_other_names, say_other_task
+    from kdlab.models.loading import load_config
+    from kdlab.models.source import resolve
+
+    if opened is not None and opened.vocabulary != task.outputs:
+        raise ValueError(
+            f"teacher.path={teacher.path}: predicts {opened.vocabulary} entries, and dataset.labels.column="
+            f"{task.column} has {task.outputs}; give a teacher of these classes"
+        )
+    live = teacher.path if teacher.source == "live" else None
+    sides = (("teacher.path", live, teacher), ("student.path", student.path, student))
+    for option, path, side in sides:
+        if path is None:
+            continue
+        source, name = resolve(path, side.revision, option=option), f"{option}={path}"
+        config = load_config(source, name, side.trust_remote_code)
+        refuse_no_classifier(config, name)
+        refuse_other_kind(source, name, classifies=True)
+        if option == "teacher.path" and source.kind != "tiny":
+            refuse_other_names(names_of(config, source), task, name)
+            say_other_task(source, task, name)
 
 
 def named(student: StudentConfig) -> str:
@@ -182,6 +220,15 @@ def size(tokenizer: PreTrainedTokenizerBase) -> int:
 def same_tokens(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers have the same entries under the same ids."""
     return tokenizer is other or bool(tokenizer.get_vocab() == other.get_vocab())
+
+
+def reads_alike(tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers make the same batch of any texts: the same ids under the same special tokens, padded with
+    the same one (a classifier decides in front of its padding)."""
+    if tokenizer is other:
+        return True
+    alike = same_tokens(tokenizer, other) and tokenizer.pad_token_id == other.pad_token_id
+    return alike and bool(tokenizer(PROBE).input_ids == other(PROBE).input_ids)
 
 
 def _strings(tokenizer: PreTrainedTokenizerBase, entries: int) -> dict[int, str]:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from kdlab.batch import Batch
-from kdlab.rows import IGNORE
+from kdlab.rows import asked
 
 
 def weighty(batch: Batch, part: str) -> Tensor:
     """The positions `[B, T]` of a part of the models ("encoder", "decoder", or "" where there is one stack only) that
     count: no padding, and in a row or packed document that has a label. Without one it is filler, or the padding behind
     the last document."""
-    labelled_BT = batch.labels_BT != IGNORE
+    labelled_BT = asked(batch.labels_BT)
     if part == "decoder":
         return labelled_BT
     on_BT = torch.ones_like(batch.input_ids_BT, dtype=torch.bool)

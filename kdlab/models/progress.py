@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 def say(line: str) -> None:
     """One line on stderr: these steps take seconds to minutes."""
-    print(line, file=sys.stderr, flush=True)
+    print(f"{line}\n", end="", file=sys.stderr, flush=True)  # one write: threads say things too
 
 
 @contextmanager
@@ -25,3 +25,16 @@ def bars_on_terminals_only() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_report() -> Iterator[None]:
+    """No table of the weights that a file has besides or lacks: for what is expected of it, and said in one line."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

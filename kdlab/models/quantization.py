@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,12 @@ def loading_options(
     dtype: torch.dtype,
     device: torch.device | str,
     name: str,
+    unpacked: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What `from_pretrained` is told besides; empty for plain weights that stay plain.
 
-    `name` is the model as the user typed it. Raises ValueError where kind and checkpoint do not fit, and where the
+    `name` is the model as the user typed it, `unpacked` the modules that are not packed (none: as the backend does it,
+    which leaves the head of a language model). Raises ValueError where kind and checkpoint do not fit, and where the
     packages are missing.
     """
     kind, saved = quantization.kind, saved_method(model_config)
@@ -98,7 +101,7 @@ def loading_options(
             _refuse_without_cuda(device, name)
             _let_transformers_read_exl3(name)
         return place
-    packer = transformers_config(quantization, dtype)
+    packer = transformers_config(quantization, dtype, unpacked)
     return {} if packer is None else {"quantization_config": packer} | place
 
 
@@ -127,8 +130,9 @@ def _let_transformers_read_exl3(name: str) -> None:
         ) from error
 
 
-def transformers_config(config: QuantizationConfig, dtype: torch.dtype) -> Any:
-    """What `from_pretrained(quantization_config=...)` takes to pack plain weights; None for kind "none".
+def transformers_config(config: QuantizationConfig, dtype: torch.dtype, unpacked: Sequence[str] = ()) -> Any:
+    """What `from_pretrained(quantization_config=...)` takes to pack plain weights; None for kind "none". `unpacked` as
+    in `loading_options`.
 
     Raises ValueError naming the extra when its package is not installed.
     """
@@ -139,16 +143,21 @@ def transformers_config(config: QuantizationConfig, dtype: torch.dtype) -> Any:
         raise ValueError(f"quantization.kind={config.kind}: {problem}")
     import transformers
 
+    left = [*unpacked] or None
     if config.kind == "gguf":
         return transformers.GgufConfig()
     if config.kind == "torchao_int8":
         from torchao.quantization import Int8WeightOnlyConfig
 
-        return transformers.TorchAoConfig(Int8WeightOnlyConfig())
+        return transformers.TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=left)
     if config.kind == "bnb8":
-        return transformers.BitsAndBytesConfig(load_in_8bit=True)
+        return transformers.BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left)
     return transformers.BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=left,
     )
 
 

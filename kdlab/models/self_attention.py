@@ -74,6 +74,15 @@ def self_attention(model: PreTrainedModel, layer: str, *, option: str) -> SelfAt
     )
 
 
+def looks_back(module: nn.Module, model: PreTrainedModel) -> bool:
+    """Whether a self-attention sees no key behind its query: as it says itself, else as its model's family does."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    own = getattr(module, "is_causal", None)
+    encodes = model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return bool(own) if own is not None else not encodes or bool(getattr(model.config, "is_decoder", False))
+
+
 def attend_eagerly(model: PreTrainedModel) -> bool:
     """Make the model compute its attention maps one by one, which the fused ways do not give. Whether that was new."""
     if model.config.get_text_config()._attn_implementation == "eager":

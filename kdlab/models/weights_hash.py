@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ BLOCK = 2**24
 
 def source_hash(source: Source) -> str:
     """The hash of what a source predicts with: sha256 over the sha256 of its safetensors files, in the order of their
-    names, and of its config.json, which may scale or cap the same weights otherwise.
+    names, and of its config.json, which may scale or cap the same weights otherwise. Of an adapter: sha256 over that
+    of its base model, its own files and its adapter_config.json.
 
     Raises FileNotFoundError for a hub model that has not been downloaded yet.
     """
@@ -36,17 +38,23 @@ def source_hash(source: Source) -> str:
     files = sorted(folder.glob("*.safetensors")) if folder is not None else []
     if not files:
         raise FileNotFoundError(f"{source.description}: its weights are not here yet, so they have no hash")
-    shape = files[0].with_name("config.json")
+    shape = files[0].with_name("config.json" if source.base is None else "adapter_config.json")
     files += [shape] if shape.is_file() else []
-    return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
+    under = "" if source.base is None else source_hash(source.base)
+    return hashlib.sha256((under + "".join(file_hash(file) for file in files)).encode()).hexdigest()
 
 
 def weight_hash(model: Any) -> str:
     """The hash of a model's parameters and buffers as they are in memory: name, number format, shape and bytes."""
+    return tensors_hash(model.state_dict().items())
+
+
+def tensors_hash(named: Iterable[tuple[str, Any]]) -> str:
+    """The hash of plain tensors with their names, in any order; what is no tensor is passed over."""
     import torch
 
     digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
+    for name, weight in sorted(named, key=lambda pair: pair[0]):
         if isinstance(weight, torch.Tensor):
             plain = weight.detach().to("cpu").contiguous()
             digest.update(f"{name} {plain.dtype} {tuple(plain.shape)} ".encode())

@@ -8,33 +8,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.models.fresh import fill, unfilled
-from kdlab.models.progress import say
+from kdlab.models.progress import quiet_report, say
 from kdlab.models.quantization import saved_method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from kdlab.text.task import Task
 
-def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights (safetensors), config, generation config, tokenizer and chat template to `folder`.
+TRAINED = "modules_to_save"
+"""In the names of what peft trains whole, such as a classifier's head."""
+
+
+def save_student(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, task: Task | None = None
+) -> None:
+    """Write weights (safetensors), config, generation config, tokenizer and chat template to `folder`; of a classifier
+    its `task` too.
 
     Adapters are added into a copy of the weights: `model` itself is left bit for bit as it was, so training may go on.
     Where the weights under them are packed, that copy is the checkpoint read again, plain, in `student.dtype`.
     """
     plain = merged(model) if is_adapted(model) else model
-    used_cache = plain.config.use_cache
-    plain.config.use_cache = True  # training may have switched it off; generation wants it
+    used_cache = getattr(plain.config, "use_cache", True)  # some encoders have no such field
+    if not used_cache:
+        plain.config.use_cache = True  # training may have switched it off; generation wants it
     try:
         plain.save_pretrained(folder)
     finally:
-        plain.config.use_cache = used_cache
+        if not used_cache:
+            plain.config.use_cache = used_cache
     tokenizer.save_pretrained(folder)
+    if task is not None:
+        task.save(folder)
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write the LoRA adapter alone, as peft reads it. Call it only where `is_adapted(model)`."""
+def save_adapter(
+    model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, task: Task | None = None
+) -> None:
+    """Write the LoRA adapter alone, as peft reads it; of a classifier its head, its `task`, and the tokenizer, whose
+    pad token it decides in front of. Call it only where `is_adapted(model)`."""
     model.save_pretrained(folder, save_embedding_layers=False)  # frozen; peft would ask the hub whether they are
+    if task is not None:
+        task.save(folder)
+    if task is not None and tokenizer is not None:
+        tokenizer.save_pretrained(folder)
 
 
 def is_adapted(model: PreTrainedModel) -> bool:
@@ -52,31 +71,53 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
         if _is_transposed(plain.get_submodule(name), module):
             delta = delta.T
         weight.copy_((weight.to(delta.dtype) + delta.to(weight.device)).to(weight.dtype))
-    plain.generation_config = copy.deepcopy(base.generation_config)
+    if getattr(base, "generation_config", None) is not None:
+        plain.generation_config = copy.deepcopy(base.generation_config)
     return plain
 
 
 def _plain_copy(base: PreTrainedModel) -> PreTrainedModel:
-    """The model under the adapters, without them."""
+    """The model under the adapters, without them; of a classifier with the head that was trained."""
     state: dict[str, Tensor] = {
-        name.replace(".base_layer.", "."): weight.detach()
-        for name, weight in base.state_dict().items()
-        if not any(part.startswith("lora_") for part in name.split("."))
+        plain: weight.detach() for name, weight in base.state_dict().items() if (plain := _plain_name(name)) is not None
     }
-    plain = unfilled(type(base), copy.deepcopy(base.config), base.dtype)
-    fill(plain, state)
-    return plain
+    plain_model = unfilled(type(base), copy.deepcopy(base.config), base.dtype)
+    fill(plain_model, state)
+    return plain_model
+
+
+def _plain_name(name: str) -> str | None:
+    """What a weight of an adapted model is called without adapters; None for one that such a model has not."""
+    parts = name.split(".")
+    if "original_module" in parts or any(part.startswith("lora_") for part in parts):
+        return None
+    if TRAINED in parts:  # head.modules_to_save.<name of the adapter>.weight
+        place = parts.index(TRAINED)
+        del parts[place : place + 2]
+    return ".".join(part for part in parts if part != "base_layer")
 
 
 def _read_again(base: PreTrainedModel) -> PreTrainedModel:
-    """The checkpoint whose packed weights `base` holds, plain, on the CPU, in the number format it was asked for."""
+    """The checkpoint whose packed weights `base` holds, plain, on the CPU, in the number format it was asked for; of a
+    classifier with the head that was trained."""
     path, dtype = base.config._name_or_path, base.config.dtype
     say(
         f"model/: the adapters are added to {path}, read again in {str(dtype).removeprefix('torch.')}; the figures of "
         "this run are of adapter/ over the packed weights"
     )
     commit = getattr(base.config, "_commit_hash", None)
-    plain: PreTrainedModel = type(base).from_pretrained(path, revision=commit, dtype=dtype, use_safetensors=True)
+    told: dict[str, Any] = {"revision": commit, "dtype": dtype, "use_safetensors": True}
+    head = {_plain_name(name): weight for name, weight in base.state_dict().items() if TRAINED in name.split(".")}
+    if not head:
+        plain: PreTrainedModel = type(base).from_pretrained(path, **told)
+        return plain
+    config = copy.deepcopy(base.config)
+    del config.quantization_config
+    with quiet_report():
+        plain = type(base).from_pretrained(path, config=config, ignore_mismatched_sizes=True, **told)
+    weights = plain.state_dict()
+    for name, weight in head.items():
+        weights[name].copy_(weight.detach().to(weights[name]))
     return plain
 
 

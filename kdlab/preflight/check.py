@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdlab.preflight.class_lines import build_classes, say_classes
 from kdlab.preflight.data_lines import build_data
 from kdlab.preflight.disk_lines import say_disk
 from kdlab.preflight.findings import Findings, Section, size
@@ -26,6 +27,7 @@ from kdlab.preflight.workload import Workload
 from kdlab.training.device import choose_device, quiet_libraries
 
 if TYPE_CHECKING:
+    from kdlab.data.labelled.rows import Labelled
     from kdlab.training.recipe import TrainConfig
 
 OURS = (ValueError, FileNotFoundError)
@@ -58,9 +60,16 @@ class _Check:
 
     def __init__(self, findings: Findings, config: TrainConfig) -> None:
         self.findings, self.config = findings, config
+        self.labelled: Labelled | None = None
 
     def run(self, output_dir: Path, *, memory_bytes: int | None, probe: bool) -> None:
         config = self.config
+        if config.dataset.labels is not None:
+            self.labelled = self.attempt("classes", lambda section: say_classes(section, config.dataset))
+            if self.labelled is None:
+                self.unchecked("models, data, memory, time and disk: they need the classes")
+                return
+            self.note("classes", self.labelled.as_dict())
         found = self.attempt("models", self.models)
         if found is None:
             self.unchecked("tokenizers, data, memory, time and disk: they need the models")
@@ -106,13 +115,16 @@ class _Check:
         except ValueError as error:
             section.say("failure", str(error))
             device = torch.device("cpu")
-        models = sketch(config, device)
+        models = sketch(config, device, task=None if self.labelled is None else self.labelled.task)
         self.note("models", say_models(section, models))
         say_limits(section, config, models, device)
         return device, models
 
     def data(self, section: Section, models: Sketches) -> Workload:
-        work, numbers = build_data(section, self.config, models)
+        if self.labelled is None:
+            work, numbers = build_data(section, self.config, models)
+        else:
+            work, numbers = build_classes(section, self.config, models, self.labelled)
         self.note("data", numbers)
         return work
 

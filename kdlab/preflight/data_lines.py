@@ -47,7 +47,7 @@ def build_data(section: Section, config: TrainConfig, models: Sketches) -> tuple
         except ValueError as error:
             section.say("failure", str(error))
     if isinstance(models.told, CachedTeacher):
-        _say_signals(section, config, models.told, data, tokenizer)
+        say_signals(section, config, models.told, data, tokenizer)
     ends = say_ends(section, models, work, chat=data.verdict.format != PLAIN)
     first = work.batches[0]
     shown_tokens = LONGEST if data.verdict.prompt is None else PROMPTED
@@ -70,7 +70,7 @@ def build_data(section: Section, config: TrainConfig, models: Sketches) -> tuple
     return work, {"verdict": data.verdict.as_dict(), "example": example, "ends": ends}
 
 
-def _say_signals(section: Section, config: TrainConfig, teacher: CachedTeacher, data: Data, tokenizer: Any) -> None:
+def say_signals(section: Section, config: TrainConfig, teacher: CachedTeacher, data: Data, tokenizer: Any) -> None:
     """Whether the cache holds a signal for every example."""
     from kdlab.training.lookup import refuse_missing
     from kdlab.training.models import heldout_judge

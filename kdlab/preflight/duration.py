@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdlab.preflight.live import inner
+from kdlab.preflight.live import head_of, inner
 from kdlab.preflight.machine import Speed
 from kdlab.preflight.signals import kept_hidden
 from kdlab.preflight.sketch import Sketch, Sketches
@@ -69,7 +69,8 @@ def predict_time(
     student, teacher = models.student, models.teacher
     asks = config.loss.asks_teacher or bool(config.inner.terms())
     passes = 4 if config.trainer.gradient_checkpointing else 3
-    trained_head = inner(student.model).get_output_embeddings().weight.requires_grad
+    lm_head = head_of(student.model)
+    trained_head = lm_head is None or lm_head.weight.requires_grad  # a classifier's always is
     step = (passes * forward(student, work.student, width=work.largest.width)) / speed.products
     step += (3 if trained_head else 2) * head(student, work.student) / speed.products
     step += PASSES * work.student.rows * student.vocabulary / speed.softmaxes + optimizer_bytes / speed.copied
@@ -80,16 +81,19 @@ def predict_time(
     product = 2.0 * student.vocabulary * kept_hidden(models) / speed.products
     step += product * work.teacher.rows if asks else 0.0
     step *= SLOWER
-    held = work.student_evaluation
-    once = (forward(student, held, width=work.heldout.width) + head(student, held)) / speed.products
-    if teacher is not None:
-        theirs = work.teacher_evaluation
-        both = forward(teacher, theirs, width=work.teacher_heldout.width) + head(teacher, theirs)
-        once += both / teacher_speed.products
-    once += product * work.teacher_evaluation.rows
-    once = SLOWER * (once + PASSES * held.rows * student.vocabulary / speed.softmaxes)
+
+    def reading(held: Reading, theirs: Reading) -> float:
+        seconds = (forward(student, held, width=work.heldout.width) + head(student, held)) / speed.products
+        if teacher is not None:
+            both = forward(teacher, theirs, width=work.teacher_heldout.width) + head(teacher, theirs)
+            seconds += both / teacher_speed.products
+        seconds += product * theirs.rows
+        return SLOWER * (seconds + PASSES * held.rows * student.vocabulary / speed.softmaxes)
+
+    once = reading(work.student_evaluation, work.teacher_evaluation)
     evaluations = 1 + evaluations_while(config, work)
-    evaluate = evaluations * once + writing(config, models, speed)
+    tests = 2 * reading(work.student_test, work.teacher_test)  # before and after
+    evaluate = evaluations * once + tests + writing(config, models, speed)
     train = work.steps * step
     return Duration(
         step=step,
@@ -110,7 +114,8 @@ def evaluations_while(config: TrainConfig, work: Workload) -> int:
 def forward(side: Sketch, reads: Reading, *, width: int) -> float:
     """Operations of the layers, without the head."""
     bare = inner(side.model)
-    heads = {id(bare.get_input_embeddings().weight), id(bare.get_output_embeddings().weight)}
+    lm_head = head_of(side.model)
+    heads = {id(bare.get_input_embeddings().weight), *([] if lm_head is None else [id(lm_head.weight)])}
     text = side.config.get_text_config()
     across = side.heads * int(getattr(text, "head_dim", None) or side.hidden // side.heads)
     attention = 4 * width * across * side.layers
@@ -138,7 +143,7 @@ def writing(config: TrainConfig, models: Sketches, speed: Speed) -> float:
     student = models.student.size.bytes
     teacher = 0 if models.teacher is None else models.teacher.size.bytes
     timed = SPEED_SECONDS * (2 + (teacher > 0)) if benchmark.speed else 0.0
-    tokens = benchmark.max_new_tokens if benchmark.samples else 0
+    tokens = benchmark.max_new_tokens if benchmark.samples and config.dataset.labels is None else 0
     if benchmark.generation is not None and benchmark.generation.examples is not None:
         batches = -(-benchmark.generation.examples // benchmark.generation.batch_size)
         tokens += batches * benchmark.generation.max_new_tokens

@@ -23,6 +23,10 @@ one the beginning and the end."""
 def pieces(batch: Batch, tokenizer: Any, *, row: int = 0, longest: int = LONGEST) -> dict[str, list[Piece]]:
     """The first example of a batch, by its parts: "text", or "source" and "target" of an encoder-decoder."""
     ids = batch.input_ids_BT[row].tolist()
+    if batch.decides:
+        assert batch.attention_mask_BT is not None
+        seen = int(batch.attention_mask_BT[row].sum())
+        return {"text": _shown([(i, False) for i in ids[:seen]], tokenizer, longest)}
     if not batch.shift:
         assert batch.attention_mask_BT is not None
         source = [i for i, seen in zip(ids, batch.attention_mask_BT[row].tolist(), strict=True) if seen]

@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
 
+from kdlab.batch import Batch
+from kdlab.models.classifier import ClassifierSplit, is_classifier
 from kdlab.models.seq2seq import EncoderDecoder
 
 
@@ -131,7 +133,7 @@ def passes(model: Any, shape: Shape, *, fake: Any, autocast: torch.dtype | None,
         with LiveBytes(existing) as live:
             hidden_BTH = _hidden(model, shape)
             hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[torch.arange(shape.rows)]
-            head = inner(model).get_output_embeddings()
+            head = head_of(model)
             weights = [] if head is None else [w for w in (head.weight, getattr(head, "bias", None)) if w is not None]
             loss = _Heads.apply(hidden_NH, *weights)  # type: ignore[no-untyped-call]
             kept, forward = live.now, live.peak
@@ -148,11 +150,22 @@ def inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def head_of(model: Any) -> Any:
+    """The LM head, which the loss multiplies with; None of a classifier, whose forward gives logits."""
+    return None if is_classifier(model) else inner(model).get_output_embeddings()
+
+
 def _hidden(model: nn.Module, shape: Shape) -> Tensor:
-    """The last hidden states [B, T, H] of a batch of that shape."""
+    """The last hidden states [B, T, H] of a batch of that shape; of a classifier the logits [B, 1, C]."""
     bare = inner(model)
     B, T = shape.batch, shape.width
     ids_BT = torch.zeros(B, T, dtype=torch.long)
+    if is_classifier(model):
+        labels_BT, mask_BT = torch.zeros(B, 1, dtype=torch.long), torch.ones(B, T, dtype=torch.long)
+        decisions = Batch(
+            input_ids_BT=ids_BT, labels_BT=labels_BT, attention_mask_BT=mask_BT, shift=False, decides=True
+        )
+        return ClassifierSplit(bare).hidden(decisions)
     if shape.source is None:
         mask_BT = torch.ones(B, T, dtype=torch.long)
         hidden: Tensor = bare.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state

@@ -30,7 +30,7 @@ from kdlab.models.self_attention import attend_eagerly
 from kdlab.models.size import measure
 from kdlab.preflight.findings import size
 from kdlab.preflight.inner_terms import inner_bytes
-from kdlab.preflight.live import Passes, Shape, by_formula, inner, passes, pretend
+from kdlab.preflight.live import Passes, Shape, by_formula, head_of, inner, passes, pretend
 from kdlab.preflight.signals import DECODED, kept_hidden, signals_of
 from kdlab.preflight.sketch import Sketch, Sketches
 from kdlab.preflight.weights import gradient_bytes, state_bytes, step_bytes, weight_bytes
@@ -178,8 +178,10 @@ def predict(
 
 
 def _head_gradient(student: Sketch) -> int:
-    weight = inner(student.model).get_output_embeddings().weight
-    return int(weight.numel() * weight.element_size()) if weight.requires_grad else 0
+    head = head_of(student.model)
+    if head is None or not head.weight.requires_grad:
+        return 0
+    return int(head.weight.numel() * head.weight.element_size())
 
 
 def _run(
@@ -268,6 +270,8 @@ def evaluation_bytes(models: Sketches, work: Workload) -> int:
 def generation_bytes(config: TrainConfig, models: Sketches) -> int:
     """Keys and values of every layer for what is continued at once: 2 L B T heads d, of the larger model."""
     benchmark = config.benchmark
+    if config.dataset.labels is not None:  # a classifier writes nothing
+        return 0
     batch, new = benchmark.samples, benchmark.max_new_tokens
     if benchmark.generation is not None:
         batch = max(batch, benchmark.generation.batch_size * benchmark.generation.beams)

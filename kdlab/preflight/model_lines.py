@@ -37,6 +37,12 @@ def say_models(section: Section, models: Sketches) -> dict[str, Any]:
         packed = {"none": "", "files": ", packed as its files are"}.get(side.packed, f", packed as {side.packed}")
         line = f"{whose}: {count(found.parameters)} parameters{trained}, {dtype_name(side)}{packed}, {side.description}"
         section.say("ok", line)
+        if side.weightless:
+            section.say(
+                "unknown",
+                f"{side.description}: has a config and no weights: what follows is for those that it describes",
+                "a run needs them: *.safetensors",
+            )
     return numbers
 
 

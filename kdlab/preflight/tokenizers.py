@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from kdlab.models.pair import shared_entries
+from kdlab.models.pair import reads_alike, shared_entries
 from kdlab.preflight.examples import ended
 from kdlab.preflight.findings import Section
 from kdlab.preflight.sketch import Sketch, Sketches
@@ -29,6 +29,8 @@ def say_tokenizers(section: Section, config: TrainConfig, models: Sketches) -> d
     """
     student, teacher = models.student, models.reader
     numbers: dict[str, Any] = {"pairing": config.loss.pairing, "student": facts(student)}
+    if config.dataset.labels is not None:
+        return numbers | {"pairing": "classes"} | _classes(section, student, teacher)
     section.say("ok" if student.tokenizer.eos_token else "warning", f"student: {described(student)}")
     if teacher is None:
         return numbers
@@ -61,14 +63,30 @@ def facts(side: Sketch | Teacher) -> dict[str, Any]:
     }
 
 
+def _classes(section: Section, student: Sketch, teacher: Sketch | Teacher | None) -> dict[str, Any]:
+    """Classifiers read each in its own way; only the classes meet."""
+    section.say("ok", f"student: {specials(student)}")
+    if teacher is None:
+        return {}
+    alike = reads_alike(student.tokenizer, teacher.tokenizer)
+    section.say("ok", "teacher: reads as the student does" if alike else f"teacher: reads alone: {specials(teacher)}")
+    return {"teacher": facts(teacher), "alike": alike}
+
+
+def specials(side: Sketch | Teacher, *, padding: str = "") -> str:
+    """A tokenizer's size and the tokens that stand for no text."""
+    told = facts(side)
+    special = ", ".join(f"{name} {told[name] or 'none'}" for name in ("bos", "eos", "pad"))
+    return f"{told['entries']:,} entries{padding}; {special}"
+
+
 def described(side: Sketch | Teacher) -> str:
     """A tokenizer in one line."""
     told = facts(side)
-    special = ", ".join(f"{name} {told[name] or 'none'}" for name in ("bos", "eos", "pad"))
     template = "its own chat template" if told["template"] == "own" else "no chat template (kdlab's plain one)"
     turn = f", a turn ends with {told['turn_end']}" if told["turn_end"] else ""
     padding = "" if told["head"] == told["entries"] else f" (head: {told['head']:,})"
-    return f"{told['entries']:,} entries{padding}; {special}; {template}{turn}"
+    return f"{specials(side, padding=padding)}; {template}{turn}"
 
 
 def _shared(section: Section, student: Sketch, teacher: Sketch | Teacher) -> dict[str, Any]:

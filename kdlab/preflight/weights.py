@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from kdlab.models.classifier import head_names, is_classifier
 from kdlab.models.size import measure
-from kdlab.preflight.live import inner
+from kdlab.preflight.live import head_of, inner
 from kdlab.training.optimizers import SGD, Adafactor, AdamW, AdamW8bit, OptimizerConfig
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ def weight_bytes(model: Any, kind: str, *, disk_bytes: int | None = None) -> tup
 def packable(model: Any) -> list[Any]:
     """The matrices that a quantisation packs: all but the head, what transformers keeps wide (T5's `wo`), and adapters.
     An adapted matrix is there once, though peft's wrapper of it is also called Linear and shows its weight."""
-    head = model.get_output_embeddings()
+    head = head_of(model)
+    heads = {name.rpartition(".")[2] for name in head_names(inner(model))} if is_classifier(model) else set()
     wide = tuple(getattr(inner(model), "_keep_in_fp32_modules", None) or ())
     return [
         module
         for name, module in model.named_modules()
         if type(module).__name__ in MATRICES
         and module is not head
+        and not heads & {*name.split(".")}
         and not hasattr(module, "base_layer")
         and ".lora_" not in name
         and not name.removesuffix(".base_layer").endswith(wide)

@@ -7,11 +7,21 @@ from kdlab.reporting.numbers import NONE, number, percent
 from kdlab.reporting.runs import Run
 
 KEY = "generation.accuracy"
+DECIDED = ("accuracy", "test.accuracy")
+"""Shares of texts whose class was found: on the held-out part and on the hold-out test."""
 
 
-def accuracy_of(run: Run, who: str) -> Accuracy | None:
-    """How many answers of "before", "after" or "teacher" came to the reference's number; None where that was not
-    measured."""
+def accuracy_of(run: Run, who: str, key: str = KEY) -> Accuracy | None:
+    """How many answers of "before", "after" or "teacher" came to the reference's number, or by a `key` of `DECIDED` how
+    many texts' classes were found; None where that was not measured."""
+    if key in DECIDED:
+        *part, _ = key.split(".")
+        share, rows = (run.number("metrics", who, *part, name) for name in ("accuracy", "rows"))
+        if share is None or not rows or not 0 <= share <= 1:
+            return None
+        found = share * rows
+        # A share of other rows than were counted (a weighted one) comes from no whole number of them.
+        return Accuracy(round(found), int(rows)) if abs(found - round(found)) < 0.01 else None
     correct, count = (run.number("metrics", who, *KEY.split("."), name) for name in ("correct", "count"))
     if correct is None or not count or not 0 <= correct <= count:
         return None

@@ -1,39 +1,29 @@
-"""Many runs side by side: what differs between them, and what repeats under other seeds."""
+"""Many runs side by side: what differs between them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kdlab.reporting import accuracy
-from kdlab.reporting.intervals import Interval, interval
-from kdlab.reporting.numbers import NONE, duration, number, percent, points, times
+from kdlab.reporting.decisions import majority
+from kdlab.reporting.numbers import NONE, duration, number, percent, times
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import METRICS, Metric, Show, measured
+from kdlab.reporting.stages import METRICS, Metric, measured
 from kdlab.reporting.verdict import kl_gap_closed
 
 SEED = "seed"
 _ABSENT = object()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Finished runs that differ in their seed only, one a seed. `intervals` is by metric of `metrics.after`;
-    `left_out` are the folders of runs that repeat a seed: they are no independent repeats."""
-
-    label: str
-    runs: list[Run]
-    seeds: list[str]
-    intervals: dict[str, Interval]
-    left_out: list[str]
-
-
 def settings(run: Run) -> dict[str, str]:
-    """The overrides of a run by option, the last one winning: {"loss.temperature": "2"}."""
+    """The overrides of a run by option, the last one winning: {"loss.temperature": "2"}.
+
+    Of a stage of a pipeline they are the pipeline's: its own name the folders of earlier stages, which differ from fold
+    to fold where nothing else does.
+    """
     found = {}
-    for override in run.overrides:
+    for override in (run.pipeline or run).overrides:
         option, equals, value = override.partition("=")
         found[option.lstrip("+")] = value if equals else ""
     return found
@@ -59,7 +49,10 @@ def setting(run: Run, option: str) -> str:
 
 
 def ranked(runs: Sequence[Run]) -> list[Run]:
-    """Finished runs by their KL after training, then those without a teacher by their log-loss, then the rest."""
+    """Finished runs by their KL after training, then those without a teacher by their log-loss, then the rest; where
+    all are classifiers, by their accuracy (or error) on the hold-out test or else the held-out part."""
+    if by := _ranking(runs):
+        return sorted(runs, key=lambda run: _place(run, by))
 
     def place(run: Run) -> tuple[bool, bool, bool, float]:
         kl, nll = run.number("metrics", "after", "kl"), run.number("metrics", "after", "nll")
@@ -70,15 +63,42 @@ def ranked(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=place)
 
 
+def _ranking(runs: Sequence[Run]) -> Metric | None:
+    """The metric that classifiers are ranked by: the first that every finished one has."""
+    finished = [run for run in runs if run.finished]
+    if not finished or not all(run.decides for run in finished):
+        return None
+    wanted = ("test.accuracy", "accuracy", "test.rmse", "rmse")
+    metrics = [metric for key in wanted for metric in METRICS if metric.key == key]
+    return next((metric for metric in metrics if all(metric.of(run, "after") is not None for run in finished)), None)
+
+
+def _place(run: Run, by: Metric) -> tuple[bool, bool, float]:
+    found = by.of(run, "after")
+    known = found is not None and not math.isnan(found)
+    return not run.finished, not known, (found if by.lower else -found) if known and found is not None else 0.0
+
+
+def order_told(runs: Sequence[Run]) -> str:
+    """How `ranked` orders these runs, in words."""
+    if by := _ranking(runs):
+        where = " on the hold-out test" if by.of_test else ""
+        return f"the {'lowest' if by.lower else 'highest'} {by.title.removesuffix(', test')}{where} first"
+    order = "the lowest KL to the teacher first"
+    if any(run.finished and run.number("metrics", "after", "kl") is None for run in runs):
+        order += ", then those without a teacher, the lowest log-loss first"
+    return order
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """A short name for each run that tells it from the others: what varies, else its name, else its folder."""
     options = varying(runs)
-    several = len({run.name for run in runs}) > 1
+    several = len({run.title for run in runs}) > 1
     found = []
     for run in runs:
-        parts = [run.name] if several else []
+        parts = [run.title] if several else []
         parts += [f"{option}={setting(run, option)}" for option in options]
-        found.append(" ".join(parts) or run.name)
+        found.append(" ".join(parts) or run.title)
     if len(set(found)) == len(found):
         return found
     return [
@@ -87,79 +107,22 @@ def labels(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def seed_groups(runs: Sequence[Run]) -> list[Group]:
-    """Groups of finished runs with the same name and settings but two or more seeds.
-
-    Of runs with the same seed the one whose folder comes first counts, whatever its results.
-    """
-    members: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
-    for run in runs:
-        if run.finished:
-            rest = tuple(sorted((option, value) for option, value in settings(run).items() if option != SEED))
-            members.setdefault((run.name, rest), []).append(run)
-    options = [option for option in varying(runs) if option != SEED]
-    several = len({run.name for run in runs}) > 1
-    groups = []
-    for (name, _), found_runs in members.items():
-        group, left_out = _one_a_seed(found_runs)
-        if len(group) < 2:
-            continue
-        parts = [name] if several or not options else []
-        parts += [f"{option}={setting(group[0], option)}" for option in options]
-        found = {metric.key: [metric.of(run, "after") for run in group] for metric in METRICS}
-        groups.append(
-            Group(
-                label=" ".join(parts),
-                runs=group,
-                seeds=[_seed(run) for run in group],
-                left_out=[run.folder.name for run in left_out],
-                intervals={
-                    metric: interval([value for value in values if value is not None])
-                    for metric, values in found.items()
-                    if any(value is not None for value in values)
-                },
-            )
-        )
-    return groups
-
-
-def repeats(groups: Sequence[Group]) -> str:
-    """Which runs are in no interval since they repeat a seed; "" where none is."""
-    folders = [folder for group in groups for folder in group.left_out]
-    return f"Left out, for the same seed as another run: {', '.join(folders)}." if folders else ""
-
-
-def _one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """The runs that count, by seed, and those that repeat one of their seeds."""
-    counted: dict[str, Run] = {}
-    left_out = []
-    for run in sorted(runs, key=lambda run: str(run.folder)):
-        if _seed(run) in counted:
-            left_out.append(run)
-        else:
-            counted[_seed(run)] = run
-    return sorted(counted.values(), key=lambda run: run.number("seeds", SEED) or 0), left_out
-
-
-def _seed(run: Run) -> str:
-    return run.text("seeds", SEED) or setting(run, SEED)
-
-
 def cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """The head and rows of the comparison as text; the terminal shows the same."""
     options = varying(runs)
-    several = len({run.name for run in runs}) > 1 or not options
+    several = len({run.title for run in runs}) > 1 or not options
     metrics = [metric for metric in measured(runs, minor=False) if metric.key != "nll"]
     head = (["run"] if several else []) + options + ["state"]
     for metric in metrics:
-        head += [metric.short, "KL gap closed"] if metric.key == "kl" else [metric.short]
+        head += [metric.short, *([_BESIDE[metric.key][0]] if metric.key in _BESIDE else [])]
     head += ["student parameters", "smaller", "time"]
     rows = []
     for run in runs:
-        name = run.name if len({other.name for other in runs}) > 1 else run.folder.name
+        name = run.title if len({other.title for other in runs}) > 1 else run.folder.name
         row = [*([name] if several else []), *(setting(run, option) for option in options), run.status]
         for metric in metrics:
-            row += [_change(run, metric), percent(kl_gap_closed(run))] if metric.key == "kl" else [_change(run, metric)]
+            beside = [_BESIDE[metric.key][1](run)] if metric.key in _BESIDE else []
+            row += [_change(run, metric), *beside]
         row += [
             number(run.number("models", "student", "parameters")),
             times(run.number("compression_ratio")),
@@ -169,34 +132,19 @@ def cells(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+_BESIDE: dict[str, tuple[str, Callable[[Run], str]]] = {
+    "kl": ("KL gap closed", lambda run: percent(kl_gap_closed(run))),
+    "accuracy": ("commonest class", lambda run: percent(majority(run, "heldout"))),
+    "test.accuracy": ("commonest class, test", lambda run: percent(majority(run, "test"))),
+}
+"""A column that stands beside a metric's: its head, and what it says of a run."""
+
+
 def _change(run: Run, metric: Metric) -> str:
     before, after = (metric.told(run, who) for who in ("before", "after"))
-    if metric.key in ("top1_agreement", accuracy.KEY):
+    if metric.show is percent:
         return after
     return NONE if before == after == NONE else f"{before} → {after}"
-
-
-def seed_cells(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-    """The head and rows of the table over seeds as text."""
-    metrics = measured([run for group in groups for run in group.runs], minor=False)
-    head = ["setting", "n", "seeds", *(metric.title for metric in metrics)]
-    rows = []
-    for group in groups:
-        told = [
-            _interval(group.intervals[metric.key], metric.show) if metric.key in group.intervals else NONE
-            for metric in metrics
-        ]
-        rows.append([group.label, str(len(group.runs)), ", ".join(group.seeds), *told])
-    return head, rows
-
-
-def _interval(found: Interval, show: Show) -> str:
-    if found.half_width is None or found.sd is None:
-        return f"{show(found.mean)} (n = 1)"
-    spread = [
-        show(value) if show in (percent, points) else number(value, digits=2) for value in (found.half_width, found.sd)
-    ]
-    return f"{show(found.mean)} ± {spread[0]} (sd {spread[1]})"
 
 
 def _meant(text: str) -> str | float:

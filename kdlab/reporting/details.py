@@ -1,4 +1,4 @@
-"""The page's details of a run: sizes and speed, samples, data, how it was made, its config."""
+"""The page's details of a run: sizes and speed, samples, how it was made, its config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from kdlab.reporting.markup import Html, fold, join, pairs, section, table, tag
-from kdlab.reporting.numbers import NONE, duration, number, rate, size, times
+from kdlab.reporting.numbers import NONE, duration, milliseconds, number, rate, size, times
 from kdlab.reporting.runs import Run
 from kdlab.reporting.samples import VOICES
 
@@ -35,6 +35,7 @@ def models(run: Run) -> Html:
         run.number("metrics", "after", "tokens_per_second"),
     )
     lines.append(["reads held-out text at", rate(slow), rate(fast), _ratio(fast, slow, "faster", "slower")])
+    lines += _latency(run)
     compression = run.number("compression_ratio")
     told = f"Compression ratio, teacher to student parameters: {times(compression)}." if compression else None
     return section(
@@ -43,6 +44,25 @@ def models(run: Run) -> Html:
         table(["", "teacher", "student", "the student is"], lines),
         tag("p", told, class_="soft after") if told else None,
     )
+
+
+def _latency(run: Run) -> list[list[str]]:
+    """How long one text takes, and how many a second are decided in batches, where that was timed."""
+    lines = []
+    for title, field, show in (
+        ("one text, the median", "p50_ms", milliseconds),
+        ("one text, 95 % are faster", "p95_ms", milliseconds),
+        ("texts a second", "examples_per_second", _three),
+    ):
+        teacher, student = (run.number("metrics", who, "latency", field) for who in ("teacher", "after"))
+        if teacher is not None or student is not None:
+            fast, slow = (student, teacher) if field == "examples_per_second" else (teacher, student)
+            lines.append([title, show(teacher), show(student), _ratio(fast, slow, "faster", "slower")])
+    return lines
+
+
+def _three(value: float | None) -> str:
+    return number(value, digits=3)
 
 
 def _ratio(large: float | None, small: float | None, word: str, opposite: str) -> str:
@@ -63,12 +83,6 @@ def samples(run: Run) -> Html | None:
         prompt = tag("pre", str(sample["prompt"]), class_="prompt")
         parts.append(join([tag("h3", f"Prompt {index}"), prompt, tag("div", *voices, class_="voices")]))
     return section("Samples", *parts) if parts else None
-
-
-def data(run: Run) -> Html | None:
-    """What the data turned out to be: format, rows, cuts, skips. What is empty is left out."""
-    found = [(key.replace("_", " ").replace(".", ": "), value) for key, value in flat(run.value("data"), show=_plain)]
-    return section("Data", pairs(found)) if found else None
 
 
 def config(run: Run) -> Html:
@@ -113,9 +127,9 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(plain, value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:,}"
     return _typed(value) if value or value is False else ""

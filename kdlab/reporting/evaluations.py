@@ -1,12 +1,8 @@
-"""Find and read runs, and what `kdlab evaluate` wrote: `evaluation.json` and the `answers.jsonl` beside it.
-
-runs, evaluations, complaints = read_all(["multirun/gsm8k"])
-"""
+"""Read what `kdlab evaluate` wrote: `evaluation.json` and the `answers.jsonl` beside it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,7 @@ from typing import Any
 from kdlab.proportions import Accuracy, over_questions
 from kdlab.reporting.accuracy import told
 from kdlab.reporting.numbers import number
-from kdlab.reporting.runs import SCHEMA, Run, find, read
+from kdlab.reporting.runs import SCHEMA, Run
 
 EVALUATION = "evaluation.json"
 VERB = "evaluate"
@@ -49,28 +45,6 @@ class Evaluation:
             return told(self.accuracy).partition(";")[0] + ")"
         _, interval = over_questions([sum(draws) / len(draws) for draws in self.right.values()])
         return told(self.accuracy, interval, of=f" over {number(len(self.right))} questions")
-
-
-def read_all(paths: Sequence[str | Path]) -> tuple[list[Run], list[Evaluation], list[str]]:
-    """The readable runs and evaluations under `paths`, and one line for every file of either that could not be read.
-
-    Raises FileNotFoundError where a path holds none, ValueError where none could be read.
-    """
-    runs: list[Run] = []
-    evaluations: list[Evaluation] = []
-    complaints = []
-    for file in find(paths, names=("run.json", EVALUATION)):
-        try:
-            if is_evaluation(file):
-                evaluations.append(read_evaluation(file))
-            else:
-                runs.append(read(file))
-        except (ValueError, OSError) as error:
-            complaints.append(str(error))
-    if not runs and not evaluations:
-        more = f" (and {len(complaints) - 1} more files like it)" if len(complaints) > 1 else ""
-        raise ValueError(complaints[0] + more)
-    return runs, evaluations, complaints
 
 
 def is_evaluation(file: Path) -> bool:

@@ -70,6 +70,11 @@ def rate(tokens_per_second: float | None) -> str:
     return f"{number(tokens_per_second, digits=3)}{_NBSP}tokens/s"
 
 
+def milliseconds(value: float | None) -> str:
+    """A latency: 12.3 ms."""
+    return NONE if value is None else f"{number(value, digits=3)}{_NBSP}ms"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as 0.42 s, 12.3 s, 4 min 12 s or 3 h 05 min."""
     if seconds is None:

@@ -19,10 +19,10 @@ POINTS = 400
 """A line of more points is drawn as the means of equal stretches: a page stays small after a long run."""
 
 # Colours matplotlib draws in, each swapped for a variable of the page's style.
-_INK, _GRID = "#010203", "#010204"
-_LINES = [f"#0102{0x10 + i:02x}" for i in range(COLOURS)]
-_VARIABLES = {_INK: "var(--soft)", _GRID: "var(--rule)"} | {
-    colour: f"var(--line-{i})" for i, colour in enumerate(_LINES)
+INK, GRID, TEXT, CARD = "#010203", "#010204", "#010205", "#010206"
+LINES = [f"#0102{0x10 + i:02x}" for i in range(COLOURS)]
+_VARIABLES = {INK: "var(--soft)", GRID: "var(--rule)", TEXT: "var(--text)", CARD: "var(--card)"} | {
+    colour: f"var(--line-{i})" for i, colour in enumerate(LINES)
 }
 
 
@@ -60,11 +60,11 @@ def curves(lines: Sequence[Line], *, key: str, label: str, share: bool = False) 
 
     `key` is unique on the page (SVG ids are the document's).
     """
-    figure, axes = _figure(5.4, 2.9)
+    figure, axes = blank(5.4, 2.9)
     for line in lines:
         scaled = [100 * value for value in line.y] if share else list(line.y)
         few = len(line.x) <= 30
-        axes.plot(line.x, scaled, color=_LINES[line.colour], linewidth=1.6, marker="o" if few else "", markersize=3)
+        axes.plot(line.x, scaled, color=LINES[line.colour], linewidth=1.6, marker="o" if few else "", markersize=3)
     if not share and wide([value for line in lines for value in line.y]):
         axes.set_yscale("log")
         if max(max(line.y) for line in lines) > 100 * min(min(line.y) for line in lines):
@@ -74,21 +74,21 @@ def curves(lines: Sequence[Line], *, key: str, label: str, share: bool = False) 
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(f"{label}, %" if share else label)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(True, color=_GRID, linewidth=0.8)
-    return _svg(figure, key=key, label=f"{label} over optimiser steps")
+    axes.grid(True, color=GRID, linewidth=0.8)
+    return as_svg(figure, key=key, label=f"{label} over optimiser steps")
 
 
 def bars(values: Sequence[tuple[str, float, str]], *, key: str, title: str, log: bool) -> str:
     """Horizontal bars of (name, value, value as text), on a log scale where `log` (all values must be > 0)."""
-    figure, axes = _figure(4.2, 0.55 + 0.36 * len(values))
+    figure, axes = blank(4.2, 0.55 + 0.36 * len(values))
     positive = [value for _, value, _ in values if math.isfinite(value) and value > 0]
     top = max(positive, default=1.0)
     floor = min(positive) / 3 if log else 0.0
     for row, (_, value, text) in enumerate(values):
         drawn = value if math.isfinite(value) else top
-        axes.barh(row, max(drawn - floor, 0.0), left=floor, height=0.62, color=_LINES[row])
+        axes.barh(row, max(drawn - floor, 0.0), left=floor, height=0.62, color=LINES[row])
         place = max(drawn, floor)
-        axes.annotate(text, (place, row), xytext=(5, 0), textcoords="offset points", va="center", color=_INK)
+        axes.annotate(text, (place, row), xytext=(5, 0), textcoords="offset points", va="center", color=INK)
     if log:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -100,7 +100,7 @@ def bars(values: Sequence[tuple[str, float, str]], *, key: str, title: str, log:
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    return _svg(figure, key=key, label=title + ": " + ", ".join(f"{name} {text}" for name, _, text in values))
+    return as_svg(figure, key=key, label=title + ": " + ", ".join(f"{name} {text}" for name, _, text in values))
 
 
 def wide(values: Sequence[float]) -> bool:
@@ -109,24 +109,25 @@ def wide(values: Sequence[float]) -> bool:
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 20
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def blank(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of that many inches without a ground, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
-    axes.tick_params(which="both", colors=_INK, labelsize=9)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+    axes.tick_params(which="both", colors=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GRID)
+        axes.spines[side].set_color(GRID)
     return figure, axes
 
 
-def _svg(figure: Figure, *, key: str, label: str) -> str:
+def as_svg(figure: Figure, *, key: str, label: str) -> str:
     """The figure as an `<svg>` element without header, metadata or fixed size, text kept as text."""
     from html import escape
 

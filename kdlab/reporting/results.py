@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kdlab.reporting.markup import Html, section, table, tag
+from kdlab.reporting.markup import Html, fold, section, table, tag
 from kdlab.reporting.numbers import NONE, duration, number, percent, times
 from kdlab.reporting.plots import COLOURS, Line, bars, curves, drawable, thin, wide
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import CORE, METRICS, STAGES, Metric, measured
-from kdlab.reporting.verdict import answer, closed, notes
+from kdlab.reporting.stages import CORE, DECISIONS, METRICS, STAGES, Metric, measured, rows_told
+from kdlab.reporting.verdict import answer, notes, stage_cells
 
 Curve = Callable[[Run], tuple[list[float], list[float]]]
 TRAINED = (
@@ -19,8 +19,13 @@ TRAINED = (
     ("relation", "inner term: self-relations"),
 )
 """Columns of metrics.csv that training steps write, where they have a line."""
-NOT_DRAWN = {"nll"} | {metric.key for metric in METRICS if metric.key.startswith("generation.")}
+NOT_DRAWN = {"nll"} | {metric.key for metric in METRICS if metric.key.startswith("generation.") or metric.of_test}
+NOT_DRAWN |= {metric.key for metric in DECISIONS} - {"accuracy", "macro_f1", "rmse"}
 """Metrics without a curve: the log of another's, and what is measured before and after only."""
+
+
+SHARES = {metric.key for metric in METRICS if metric.show is percent}
+"""Metrics drawn in percent."""
 
 
 def verdict(run: Run) -> Html:
@@ -30,11 +35,14 @@ def verdict(run: Run) -> Html:
 
 def tiles(run: Run) -> Html | None:
     """The few numbers to remember."""
-    shown = [
+    judged = [
         ("KL to the teacher", number(run.number("metrics", "after", "kl"), digits=3)),
-        ("perplexity", number(run.number("metrics", "after", "perplexity"), digits=3)),
+        ("perplexity", NONE if run.decides else number(run.number("metrics", "after", "perplexity"), digits=3)),
         ("top-1 agreement", percent(run.number("metrics", "after", "top1_agreement"))),
-        *((metric.short, metric.show(metric.of(run, "after"))) for metric in METRICS[len(CORE) :] if not metric.minor),
+    ]
+    scored = [(one.short, one.show(one.of(run, "after"))) for one in METRICS[len(CORE) :] if not one.minor]
+    shown = [
+        *(scored + judged if run.decides else judged + scored),
         ("smaller than the teacher", times(run.number("compression_ratio"))),
         ("optimiser steps", number(run.number("steps"))),
         ("in all", duration(run.number("seconds", "total"))),
@@ -49,17 +57,18 @@ def tiles(run: Run) -> Html | None:
 
 def heldout(run: Run, *, key: str, pictures: bool = True) -> Html:
     """Held-out metrics of the student before and after beside the teacher's, as a table and as bars."""
-    rows = run.number("metrics", "after", "rows") or run.number("metrics", "before", "rows")
-    tokens = f"{number(rows)} held-out tokens" if rows else "the held-out data"
+    where = f"{'' if run.decides else 'per token '}over {rows_told(run) or 'the held-out data'}"
     metrics = measured([run])
-    lines = [[metric.title, *(metric.told(run, who) for who, _ in STAGES), closed(run, metric)] for metric in metrics]
+    head, lines = stage_cells(run)
+    minor = {metric.title for metric in metrics if metric.minor} if run.decides else set()
     pictures = pictures and drawable()
     drawn = [_bars(run, metric, key=key) for metric in metrics if pictures]
     drawn = [figure for figure in drawn if figure is not None]
     return section(
         "Held-out results",
-        tag("p", f"The student before and after training beside its teacher, per token over {tokens}.", class_="soft"),
-        table(["", *(title for _, title in STAGES), "gap closed"], lines),
+        tag("p", f"The student before and after training beside its teacher, {where}.", class_="soft"),
+        table([*head], [[*line] for line in lines if line[0] not in minor]),
+        fold("More metrics", table([*head], [[*line] for line in lines if line[0] in minor])) if minor else None,
         tag("p", " ".join(told), class_="soft after") if (told := notes(run)) else None,
         tag("div", *drawn, class_="grid small pictures") if drawn else None,
     )
@@ -101,7 +110,7 @@ def training_curves(runs: Sequence[Run], *, key: str) -> Html | None:
         if not drawable():
             return tag("p", "There are no plots without matplotlib: pip install 'kdlab[report]' adds them.")
         notes = [where, *([f"each point the mean of {most} steps"] if most > 1 else [])]
-        drawn = curves(lines, key=f"{key}-{column}", label=title, share=column == "top1_agreement")
+        drawn = curves(lines, key=f"{key}-{column}", label=title, share=column in SHARES)
         figures.append(tag("figure", Html(drawn), tag("figcaption", tag("b", title), " " + ", ".join(notes))))
     return tag("div", *figures, class_="grid") if figures else None
 

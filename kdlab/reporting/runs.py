@@ -23,12 +23,15 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run as its files tell it. `notes` say what could not be read."""
+    """One run as its files tell it. `notes` say what could not be read. `pipeline` is the record of the pipeline that
+    it is a stage of, `stage` what it is called there."""
 
     folder: Path
     record: dict[str, Any]
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pipeline: Run | None = None
+    stage: str = ""
 
     def value(self, *keys: str) -> Any:
         """What `record[keys[0]][keys[1]]...` holds, or None where the run has not written it (yet)."""
@@ -54,6 +57,11 @@ class Run:
         return self.text("name")
 
     @property
+    def title(self) -> str:
+        """What the run is called beside others: its stage of a pipeline, else its name."""
+        return self.stage or self.name
+
+    @property
     def overrides(self) -> list[str]:
         found = self.value("overrides")
         return [str(override) for override in found] if isinstance(found, list) else []
@@ -61,6 +69,12 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.text("status") in ("finished", "stopped_early")
+
+    @property
+    def decides(self) -> bool:
+        """Whether the models are classifiers (or predict a number): they decide about whole texts and write none."""
+        found = (self.value("data", "classes"), self.value("config", "dataset", "labels"))
+        return any(part is not None for part in found)
 
     @property
     def status(self) -> str:

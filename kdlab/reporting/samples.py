@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-VOICES = (("teacher", "Teacher"), ("before", "Student before training"), ("after", "Student after training"))
+VOICES = (
+    ("label", "Label"),
+    ("teacher", "Teacher"),
+    ("before", "Student before training"),
+    ("after", "Student after training"),
+)
 
 
 def write_samples(run: dict[str, Any], path: Path) -> Path:

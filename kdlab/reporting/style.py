@@ -35,6 +35,7 @@ section, .verdict { background: var(--card); border: 1px solid var(--rule); bord
 .verdict.mixed { border-left-color: var(--mixed); } .verdict.mixed strong { color: var(--mixed); }
 .grid { display: grid; gap: 18px; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
 .grid.small { grid-template-columns: repeat(auto-fit, minmax(min(250px, 100%), 1fr)); }
+.grid.half { max-width: 460px; margin-top: 12px; }
 figure { margin: 0; min-width: 0; }
 figcaption b { color: var(--text); }
 svg { display: block; width: 100%; height: auto; }
@@ -48,6 +49,7 @@ th, td { padding: 6px 10px; border-bottom: 1px solid var(--rule); text-align: le
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-size: .85rem; }
 tbody th { font-weight: 500; }
+table.numbers tbody th { min-width: 7.5rem; }
 table.numbers th + th, table.numbers td { text-align: right; }
 table.numbers td { white-space: nowrap; }
 table.numbers thead th { vertical-align: bottom; max-width: 12rem; }

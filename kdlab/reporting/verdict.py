@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from kdlab.reporting import decisions
 from kdlab.reporting.accuracy import accuracy_note
 from kdlab.reporting.numbers import number, percent, points
 from kdlab.reporting.runs import Run
-from kdlab.reporting.stages import METRICS, Metric, Show, measured_apart
+from kdlab.reporting.stages import METRICS, STAGES, Metric, measured, measured_apart
+from kdlab.reporting.wording import MARGIN, Answer, changed, gap_closed, moved, noted, three
 
-MARGIN = 0.01
-"""A change of less than 1 % is told as such, and is neither gain nor loss."""
+__all__ = ["Answer", "answer", "closed", "gap_closed", "kl_gap_closed", "nll_gap_closed", "notes"]
+
 JUDGED = ("kl", "perplexity", "bits_per_byte")
 """What decides: all of these that a run has, and no other, so that the headline fits the numbers told."""
 _DRAWS = "The teacher told of draws from its predictions: the KL is an unbiased estimate, exact only on average."
@@ -22,24 +23,8 @@ KL_IS = {
 """What the KL is where it was taken from some of the teacher's predictions only (`kl_is` of its metrics)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """`tone` is good, mixed, bad or open (nothing to judge yet)."""
-
-    tone: str
-    headline: str
-    sentence: str
-
-
-def gap_closed(before: float | None, after: float | None, teacher: float | None) -> float | None:
-    """(before - after) / (before - teacher): 1 where the student caught up, negative where it fell back.
-
-    None where a number is missing or not finite, or the student was not behind.
-    """
-    if before is None or after is None or teacher is None or not before > teacher:
-        return None
-    share = (before - after) / (before - teacher)
-    return share if math.isfinite(share) else None
+NO_GAP = ("perplexity", "top1_agreement", "divergence", "ece", "test.ece", "test.top1_agreement")
+"""Metrics whose gaps do not add up, or where the teacher is no goal: it may be the worse calibrated."""
 
 
 def kl_gap_closed(run: Run) -> float | None:
@@ -63,12 +48,24 @@ def closed(run: Run, metric: Metric) -> str:
         return percent(kl_gap_closed(run))
     if metric.key == "nll":
         return percent(nll_gap_closed(run))
-    if metric.key in ("perplexity", "top1_agreement", "divergence"):
+    if metric.key in NO_GAP:
         return ""
     before, after, teacher = (metric.of(run, who) for who in ("before", "after", "teacher"))
     if metric.lower:
         return percent(gap_closed(before, after, teacher))
     return percent(gap_closed(*(None if value is None else -value for value in (before, after, teacher))))
+
+
+def stage_cells(run: Run) -> tuple[list[str], list[list[str]]]:
+    """The head and rows of one run's table as text: a row a metric, before, after and the teacher beside each other."""
+    usual = [decisions.usual_told(run)] if run.decides else []
+    head = ["", *(title for _, title in STAGES), *usual, "gap closed"]
+    rows = []
+    for metric in measured([run]):
+        told = [metric.told(run, who) for who, _ in STAGES]
+        told += [decisions.usual(run, metric)] if run.decides else []
+        rows.append([metric.title, *told, closed(run, metric)])
+    return head, rows
 
 
 def answer(run: Run) -> Answer:
@@ -77,7 +74,9 @@ def answer(run: Run) -> Answer:
         if run.failed:
             return Answer(tone="bad", headline="The run failed", sentence=run.text("error") or "It left no reason.")
         return Answer(tone="open", headline="No verdict yet", sentence=f"The run is {run.state}.")
-    changes = [_change(run, metric) for metric in JUDGED]
+    if run.decides:
+        return decisions.answer(run)
+    changes = [changed(run, metric) for metric in JUDGED]
     known = [change for change in changes if change is not None]
     if not known:
         sentence = "The run wrote no held-out numbers from before and after training, so nothing can be said."
@@ -98,47 +97,13 @@ def answer(run: Run) -> Answer:
     return Answer(tone=tone, headline=headline, sentence=where + "; ".join(parts) + ".")
 
 
-def _change(run: Run, metric: str) -> float | None:
-    """(after - before) / |before| of a metric where lower is better; nan where after is."""
-    before, after = (run.number("metrics", who, metric) for who in ("before", "after"))
-    if before is None or after is None:
-        return None
-    if before == after:
-        return 0.0
-    if math.isinf(before):
-        return -1.0 if math.isfinite(after) else math.nan
-    return (after - before) / max(abs(before), 1e-12)
-
-
-def _moved(before: float, after: float, show: Show) -> str:
-    """What became of a number, by how it is shown: "fell from 10 to 2", "stayed at 1.66"."""
-    was, is_now = show(before), show(after)
-    if _plain(was) == _plain(is_now):
-        return f"stayed at {is_now}"
-    verb = "fell" if after < before else "rose" if after > before else "went"
-    return f"{verb} from {was} to {is_now}"
-
-
-def _plain(shown: str) -> str:
-    """A whole number is shown without decimals: 10 is 10.0."""
-    return shown.rstrip("0").rstrip(".") if "." in shown else shown
-
-
-def _three(value: float | None) -> str:
-    return number(value, digits=3)
-
-
 def _little(run: Run, metric: str) -> list[str]:
     """The note on a change that is shown, and counts for nothing."""
-    change = _change(run, metric)
+    change = changed(run, metric)
     before, after = (run.number("metrics", who, metric) for who in ("before", "after"))
     if change is None or before is None or after is None or not abs(change) < MARGIN:
         return []
-    return [] if _moved(before, after, _three).startswith("stayed") else [f"by less than {number(100 * MARGIN)} %"]
-
-
-def _noted(notes: list[str]) -> str:
-    return f" ({', '.join(notes)})" if notes else ""
+    return [] if moved(before, after, three).startswith("stayed") else [f"by less than {number(100 * MARGIN)} %"]
 
 
 def _kl(run: Run) -> str:
@@ -149,7 +114,7 @@ def _kl(run: Run) -> str:
     notes = _little(run, "kl")
     if not notes and share is not None and share >= MARGIN:
         notes = [f"{percent(share)} of the gap closed"]
-    return f"KL to the teacher {_moved(before, after, _three)} nats per token{_noted(notes)}"
+    return f"KL to the teacher {moved(before, after, three)} nats per token{noted(notes)}"
 
 
 def _perplexity(run: Run) -> str:
@@ -159,14 +124,14 @@ def _perplexity(run: Run) -> str:
     teacher, share = run.number("metrics", "teacher", "perplexity"), nll_gap_closed(run)
     if measured_apart(run):
         teacher = None
-    change, notes = _change(run, "perplexity"), _little(run, "perplexity")
+    change, notes = changed(run, "perplexity"), _little(run, "perplexity")
     little = change is not None and abs(change) < MARGIN
-    notes += [f"teacher {_three(teacher)}"] if teacher is not None else []
+    notes += [f"teacher {three(teacher)}"] if teacher is not None else []
     if teacher is not None and after < teacher:
         notes.append("the student is now below its teacher")
     elif share is not None and share > 0 and not little:
         notes.append(f"{percent(share)} of the gap in nats closed")
-    return f"perplexity {_moved(before, after, _three)}{_noted(notes)}"
+    return f"perplexity {moved(before, after, three)}{noted(notes)}"
 
 
 def _agreement(run: Run) -> str:
@@ -180,8 +145,8 @@ def _bits(run: Run) -> str:
     before, after, teacher = (run.number("metrics", who, "bits_per_byte") for who in ("before", "after", "teacher"))
     if before is None or after is None:
         return ""
-    notes = _little(run, "bits_per_byte") + ([f"teacher {_three(teacher)}"] if teacher is not None else [])
-    return f"bits per byte {_moved(before, after, _three)}{_noted(notes)}"
+    notes = _little(run, "bits_per_byte") + ([f"teacher {three(teacher)}"] if teacher is not None else [])
+    return f"bits per byte {moved(before, after, three)}{noted(notes)}"
 
 
 def _scores(run: Run) -> list[str]:
@@ -192,13 +157,13 @@ def _scores(run: Run) -> list[str]:
         if metric.minor or not metric.key.startswith("generation.") or before is None or after is None:
             continue
         told = f" (teacher {metric.show(teacher)})" if teacher is not None else ""
-        parts.append(f"{metric.short} of its answers {_moved(before, after, metric.show)}{told}")
+        parts.append(f"{metric.short} of its answers {moved(before, after, metric.show)}{told}")
     return parts
 
 
 def notes(run: Run) -> list[str]:
     """What to know beside the numbers, one sentence each."""
-    found = []
+    found = decisions.notes(run) if run.decides else []
     aligned = run.number("metrics", "after", "aligned") or run.number("metrics", "before", "aligned")
     if measured_apart(run):
         if run.value("models", "student", "teachers_tokenizer") is False:

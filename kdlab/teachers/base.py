@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdlab.batch import Batch
+    from kdlab.models.classifier import ClassifierSplit
     from kdlab.models.head import SplitModel
     from kdlab.rows import Signal
 
@@ -22,7 +23,7 @@ class Teacher(Protocol):
     def model(self) -> Any: ...
 
     @property
-    def split(self) -> SplitModel | None: ...
+    def split(self) -> SplitModel | ClassifierSplit | None: ...
 
     @property
     def tokenizer(self) -> Any: ...

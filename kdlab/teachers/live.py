@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kdlab.models.source import Source
     from kdlab.rows import Signal
     from kdlab.teachers.options import TeacherConfig
+    from kdlab.text.task import Task
 
 
 class LiveTeacher:
@@ -33,14 +34,14 @@ class LiveTeacher:
         disk_bytes: int | None = None,
         source: Source | None = None,
     ) -> None:
-        from kdlab.models.head import SplitModel
+        from kdlab.models.classifier import split_of
 
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.description = description
         self.disk_bytes = disk_bytes
         self.source = source
-        self.split = SplitModel(model)
+        self.split = split_of(model)
 
     @property
     def vocabulary(self) -> int:
@@ -69,23 +70,35 @@ class LiveTeacher:
 
 
 def load_teacher(
-    config: TeacherConfig, quantization: QuantizationConfig | None = None, *, device: torch.device | str = "cpu"
+    config: TeacherConfig,
+    quantization: QuantizationConfig | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    task: Task | None = None,
 ) -> LiveTeacher:
-    """Load the teacher that `config` names, frozen, on `device`. Raises as `load_language_model` does."""
+    """Load the teacher that `config` names, frozen, on `device`: with a `task` a classifier of its classes, which has
+    a head. Raises as `load_language_model` and `load_classifier` do."""
+    from kdlab.models.classifier import load_classifier
     from kdlab.models.loading import load_language_model, load_tokenizer
     from kdlab.models.source import disk_bytes, resolve
 
     if config.source == "none" or config.path is None:
         raise ValueError("teacher.path is not set: give a hub id, a folder or a .gguf file, or set teacher=none")
     tokenizer = load_tokenizer(config.path, config.revision, config.trust_remote_code, option="teacher.path")
-    model = load_language_model(
-        config.path,
-        revision=config.revision,
-        dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code,
-        quantization=quantization,
-        device=device,
-        option="teacher.path",
-    )
-    source = resolve(config.path, config.revision, option="teacher.path")
-    return LiveTeacher(model, tokenizer, description=source.description, disk_bytes=disk_bytes(source), source=source)
+    told: dict[str, Any] = {
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "trust_remote_code": config.trust_remote_code,
+        "quantization": quantization,
+        "device": device,
+        "option": "teacher.path",
+    }
+    source: Source | None = resolve(config.path, config.revision, option="teacher.path")
+    assert source is not None
+    description, on_disk = source.description, disk_bytes(source)
+    if task is None:
+        model = load_language_model(config.path, **told)
+    else:
+        model = load_classifier(config.path, task=task, fresh_head=False, tokenizer=tokenizer, **told)
+        source = None if source.kind == "tiny" else source  # its head is drawn in memory
+    return LiveTeacher(model, tokenizer, description=description, disk_bytes=on_disk, source=source)

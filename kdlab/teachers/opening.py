@@ -10,13 +10,18 @@ if TYPE_CHECKING:
     from kdlab.models.quantization import QuantizationConfig
     from kdlab.teachers.base import Teacher
     from kdlab.teachers.options import TeacherConfig
+    from kdlab.text.task import Task
 
 
 def open_teacher(
-    config: TeacherConfig, quantization: QuantizationConfig | None = None, *, device: torch.device | str = "cpu"
+    config: TeacherConfig,
+    quantization: QuantizationConfig | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    task: Task | None = None,
 ) -> Teacher | None:
     """The teacher that `config` names, None for `source` "none". A live one is loaded on `device`, with its weights
-    held as `quantization` says; the others answer on the device of the batch.
+    held as `quantization` says, and decides about what `task` asks; the others answer on the device of the batch.
 
     Raises ValueError or FileNotFoundError, in one line, where it is not there or cannot be used.
     """
@@ -32,4 +37,4 @@ def open_teacher(
         return RemoteTeacher(config)
     from kdlab.teachers.live import load_teacher
 
-    return load_teacher(config, quantization, device=device)
+    return load_teacher(config, quantization, device=device, task=task)

@@ -4,12 +4,59 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from kdlab.models import dtype as dtypes
 
 SOURCES = ("live", "cached", "openai", "none")
 PROTOCOLS = ("auto", "vllm", "sglang", "llamacpp", "echo")
+
+
+class Reach(Protocol):
+    """How a server is reached and how patient we are with it, of whatever it is asked."""
+
+    url: str
+    concurrency: int
+    attempts: int
+    pause: float
+    timeout: float
+    key_variable: str
+
+
+def check_reach(option: str, server: Reach, *, path: str) -> None:
+    """Raise ValueError, naming the option below `option`, for what no server can be reached by. `path` is what comes
+    after its url."""
+    _check_url(option, server.url, path)
+    for name in ("concurrency", "attempts"):
+        if getattr(server, name) < 1:
+            raise ValueError(f"{option}.{name}={getattr(server, name)}: must be at least 1")
+    for name in ("pause", "timeout"):
+        if not 0 < getattr(server, name) < float("inf"):
+            raise ValueError(f"{option}.{name}={getattr(server, name)}: must be > 0 seconds and finite")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", server.key_variable):  # perhaps the key itself: never shown
+        raise ValueError(
+            f"{option}.key_variable: is the name of an environment variable, of letters, digits and _; the "
+            "key itself is never written down"
+        )
+
+
+def _check_url(option: str, url: str, path: str) -> None:
+    """Raise ValueError for a url that no request can be sent to, or that holds a secret (which is then not shown)."""
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        raise ValueError(f"{option}.url: holds a name or password; keys come from {option}.key_variable")
+    name = f"{option}.url={url}"
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{name}: must begin with http:// or https://")
+    if "?" in url or "#" in url:
+        raise ValueError(f"{name}: must end before {path}, without ? or #")
+    try:
+        parts = urlsplit(url)
+        fits = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}: names no host and port, as http://localhost:8000/v1 does")
 
 
 @dataclass(kw_only=True)
@@ -37,38 +84,12 @@ class ServerConfig:
     key_variable: str = "OPENAI_API_KEY"
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
+        check_reach("teacher.server", self, path="/completions")
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"teacher.server.protocol={self.protocol}: must be one of {', '.join(PROTOCOLS)}")
-        for name in ("k", "batch_size", "concurrency", "attempts"):
+        for name in ("k", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"teacher.server.{name}={getattr(self, name)}: must be at least 1")
-        for name in ("pause", "timeout"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"teacher.server.{name}={getattr(self, name)}: must be > 0 seconds and finite")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):  # perhaps the key itself: never shown
-            raise ValueError(
-                "teacher.server.key_variable: is the name of an environment variable, of letters, digits and _; the "
-                "key itself is never written down"
-            )
-
-
-def _check_url(url: str) -> None:
-    """Raise ValueError for a url that no request can be sent to, or that holds a secret (which is then not shown)."""
-    if "@" in url.partition("//")[2].partition("/")[0]:
-        raise ValueError("teacher.server.url: holds a name or password; keys come from teacher.server.key_variable")
-    name = f"teacher.server.url={url}"
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{name}: must begin with http:// or https://")
-    if "?" in url or "#" in url:
-        raise ValueError(f"{name}: must end before /completions, without ? or #")
-    try:
-        parts = urlsplit(url)
-        fits = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"{name}: names no host and port, as http://localhost:8000/v1 does")
 
 
 @dataclass(kw_only=True)

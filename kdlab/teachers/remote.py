@@ -13,7 +13,6 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from kdlab.batch import Batch
 from kdlab.rows import TopK
 from kdlab.teachers.options import ServerConfig, TeacherConfig
 from kdlab.teachers.server.answers import AnswerError, OtherProtocolError, Prediction, Text
-from kdlab.teachers.server.client import Client, LimitError, RefusedError
+from kdlab.teachers.server.client import LimitError, RefusedError, TeacherClient
 from kdlab.teachers.server.names import TokenNames
 from kdlab.teachers.server.protocols import PROTOCOLS, ServerProtocol
 
@@ -57,9 +56,9 @@ class RemoteTeacher:
         """Find the server's model and its tokenizer, and ask a first short text. Raises ValueError where one is missing
         or the server does not tell what is needed."""
         self.server = config.server or ServerConfig()
-        self.client = Client(self.server)
+        self.client = TeacherClient(self.server)
         listed = self.client.models()
-        self.model_name = _model_name(self.server, listed)
+        self.model_name = self.client.choose(self.server.model, listed)
         self.tokenizer = _tokenizer(config, self.model_name)
         entry = next((one for one in listed if one["id"] == self.model_name), {})
         self.vocabulary = _vocabulary(config, entry, self.model_name, self.tokenizer)
@@ -205,21 +204,6 @@ def _examples(batch: Batch) -> list[tuple[int, list[int]]]:
         begins = [t for t in range(T) if t == 0 or positions_T[t] == 0]
         examples += [(row, list(range(begin, end))) for begin, end in pairwise([*begins, T])]
     return examples
-
-
-def _model_name(server: ServerConfig, listed: Sequence[dict[str, Any]]) -> str:
-    """The name of the model to ask for."""
-    names, asked = [str(one["id"]) for one in listed], server.model
-    if asked is None and len(names) == 1:
-        return names[0]
-    if asked is None:
-        there = f"the server lists {len(names)}: {', '.join(names[:5])}" if names else "the server lists none"
-        raise ValueError(f"teacher.server.model is not set, and {there}; name one")
-    if names and asked not in names:
-        near = get_close_matches(asked, names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:5])}"
-        raise ValueError(f"teacher.server.model={asked}: the server at {server.url} has no such model; {hint}")
-    return asked
 
 
 def _tokenizer(config: TeacherConfig, model_name: str) -> PreTrainedTokenizerBase:

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdlab.durable import write_atomically
 from kdlab.metrics.accuracy import judge as judge_numbers
 from kdlab.metrics.generation import score
 from kdlab.models.progress import say
 from kdlab.text.final_numbers import gold
-from kdlab.training.durable import write_atomically
 from kdlab.training.generate import write_answers
 
 if TYPE_CHECKING:
     import torch
 
+    from kdlab.data.labelled.store import LabelledStore
     from kdlab.data.store import Example, TokenStore
     from kdlab.training.recipe import GenerationConfig
 
@@ -49,7 +50,7 @@ class Question:
     reference: str
 
 
-def questions(store: TokenStore, tokenizer: Any, *, examples: int | None) -> list[Question]:
+def questions(store: TokenStore | LabelledStore, tokenizer: Any, *, examples: int | None) -> list[Question]:
     """The first `examples` held-out examples (None: all) that have both a prompt and an answer.
 
     The prompt is what an encoder reads, or what comes before the first supervised tokens; the reference is what these

@@ -7,11 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdlab.durable import read_json, write_json
 from kdlab.losses.base import RowLoss
 from kdlab.models.pair import CROSS
 from kdlab.training.answers import Answers, begin, judge, questions, write
-from kdlab.training.durable import read_json, write_json
-from kdlab.training.evaluation import continuations, forward_speed, heldout_metrics, prompts, teacher_prompts
+from kdlab.training.decisions import judged, told
+from kdlab.training.evaluation import (
+    continuations,
+    forward_speed,
+    heldout_metrics,
+    prompts,
+    teacher_prompts,
+)
+from kdlab.training.latency import speed
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +66,10 @@ def measure(
     if isinstance(kept, dict) and kept.get("key") == key:
         return Before(**kept)
     began = time.perf_counter()
+    if pair.deciding is not None:
+        measured = _decided(config, pair, tokenizer, data, device, key=key)
+        write_json(path, asdict(measured))
+        return measured
     of_student: dict[str, Any] = dict(heldout_metrics(pair, data.heldout(), device=device, loss=loss))
     heldout_seconds = time.perf_counter() - began
     of_teacher = _of_teacher(config, pair, data, of_student, device)
@@ -81,6 +93,51 @@ def measure(
     )
     write_json(path, asdict(measured))
     return measured
+
+
+def _decided(
+    config: BenchmarkConfig, pair: ModelPair, tokenizer: Any, data: DistillData, device: torch.device, *, key: str
+) -> Before:
+    """As `measure`, of classifiers: on the held-out rows and, where there are some, on those to judge by at the end."""
+    began = time.perf_counter()
+    found = judged(pair, data.heldout(), device=device)
+    heldout_seconds = time.perf_counter() - began
+    of_student, of_teacher = found.student, found.teacher
+    if data.data.test is not None:
+        at_last = judged(pair, data.test(), device=device)
+        of_student["test"] = at_last.student
+        if of_teacher is not None:
+            of_teacher["test"] = at_last.teacher
+    of_student |= speed(config, pair.split, data.heldout(), device=device)
+    if of_teacher is not None:
+        assert pair.teacher is not None
+        read = (pair.teacher_batch(batch) for batch in data.heldout())
+        of_teacher |= speed(config, pair.teacher.split, read, device=device)
+    return Before(
+        key=key,
+        student=of_student,
+        teacher=of_teacher,
+        samples=_told(config, pair, tokenizer, data, device),
+        prompts=[],
+        answers=None,
+        seconds=time.perf_counter() - began,
+        heldout_seconds=heldout_seconds,
+    )
+
+
+def _told(
+    config: BenchmarkConfig, pair: ModelPair, tokenizer: Any, data: DistillData, device: torch.device
+) -> list[dict[str, Any]]:
+    """What is decided about the first held-out texts; the text as the student reads it, with its label below."""
+    batch = data.first(config.samples)
+    if batch is None:
+        return []
+    store, said = data.data.heldout, told(pair, batch, device=device)
+    texts = tokenizer.batch_decode([store[i].input_ids for i in range(len(said))], skip_special_tokens=True)
+    return [
+        {"prompt": f"{text}\n\n[label: {row['label']}]", "teacher": row.get("teacher"), "before": row["student"]}
+        for text, row in zip(texts, said, strict=True)
+    ]
 
 
 def refuse_cut_mass(loss: Loss, measured: Before) -> None:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from lightning.pytorch import LightningDataModule
 
 from kdlab.batch import Batch
+from kdlab.data.collate import padded
 from kdlab.data.loader import StepLoader, heldout_batches, open_loader
 from kdlab.data.loader_options import LoaderOptions
-from kdlab.data.store import TokenStore
+from kdlab.data.stream import TokenStream
 
 if TYPE_CHECKING:
     from kdlab.data.dataset import Data
+    from kdlab.data.labelled.store import LabelledStore
+    from kdlab.data.store import TokenStore
     from kdlab.data.stream_loader import StreamLoader
     from kdlab.training.recipe import TrainConfig
 
@@ -50,11 +53,26 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
         self._training = self.loader(rank=self.trainer.global_rank, world=self.trainer.world_size)
         return self._training
 
+    def first(self, count: int) -> Batch | None:
+        """The first `count` held-out examples in one batch; None where there are none."""
+        store = self.data.heldout
+        chosen = [store[i] for i in range(min(count, len(store)))]
+        return padded(chosen, store.layout(pad_id=self.pad_id)) if chosen else None
+
+    def test(self) -> Iterable[Batch]:
+        """The rows to judge by at the end alone, as `heldout` has its own; none where the dataset names none."""
+        return () if self.data.test is None else self._measured(self.data.test)
+
     def heldout(self) -> Iterable[Batch]:
-        """The whole held-out split, or its first `benchmark.tokens` tokens, in the same order every time."""
-        trainer, benchmark = self.config.trainer, self.config.benchmark
+        """The whole held-out split, or `benchmark.tokens` tokens of it, in the same order every time."""
+        return self._measured(self.data.heldout)
+
+    def _measured(self, store: TokenStore | LabelledStore) -> Iterable[Batch]:
         return heldout_batches(
-            self.data.heldout, batch_size=trainer.batch_size, pad_id=self.pad_id, tokens=benchmark.tokens
+            store,
+            batch_size=self.config.trainer.batch_size,
+            pad_id=self.pad_id,
+            tokens=self.config.benchmark.tokens,
         )
 
     @property
@@ -63,16 +81,17 @@ class DistillData(LightningDataModule):  # type: ignore[misc]
 
         None for stored data, whose counts are the verdict's. `counted` is where a run that continues begins.
         """
-        if isinstance(self.data.train, TokenStore):
+        if not isinstance(self.data.train, TokenStream):
             return None
         counts: dict[str, int] = getattr(self._training, "counts", {})
         return counts or self.counted
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What both splits hold, as far as it is known before it is read."""
-        train = self.data.train
-        return {
-            "train": train.content_hash if isinstance(train, TokenStore) else "stream",
+        """What the splits hold, as far as it is known before it is read."""
+        train, test = self.data.train, self.data.test
+        found = {
+            "train": "stream" if isinstance(train, TokenStream) else train.content_hash,
             "heldout": self.data.heldout.content_hash,
         }
+        return found if test is None else found | {"test": test.content_hash}

@@ -20,12 +20,15 @@ from kdlab.metrics.heldout import RowSums, measure
 from kdlab.metrics.paired import PairSums, measure_pair
 from kdlab.models.head import SplitModel
 from kdlab.rows import Rows, supervised
+from kdlab.training.decisions import judged
 from kdlab.training.generate import write_answers
 from kdlab.training.pair import ModelPair
 
 if TYPE_CHECKING:
+    from kdlab.data.labelled.store import LabelledStore
     from kdlab.data.store import Example, TokenStore
     from kdlab.losses.base import Loss
+    from kdlab.models.classifier import ClassifierSplit
 
 SPEED_TOKENS = 4096
 """Tokens that a speed is measured on, at most."""
@@ -53,8 +56,11 @@ def heldout_metrics(
     """`RowSums.result()` over all rows of all batches: per token, whatever the batches; the `tokens` read; and what
     `kl_is` where it is not exact.
 
-    Of models with tokenizers of their own `PairSums.result()`, whose divergence is that of `loss` as it ends.
+    Of models with tokenizers of their own `PairSums.result()`, whose divergence is that of `loss` as it ends. Of
+    classifiers the student's metrics of `decisions.judged`.
     """
+    if pair.deciding is not None:
+        return judged(pair, batches, device=device).student
     pair, tokens = pair.judged(), 0
     sums: RowSums | PairSums | None = None
     with evaluating(pair.split.model):
@@ -95,7 +101,7 @@ def _label_bytes(batch: Batch) -> torch.Tensor:
     return torch.where(starts_N >= 0, ends_N - starts_N, -1)
 
 
-def forward_speed(split: SplitModel, batches: Iterable[Batch], *, device: torch.device) -> float:
+def forward_speed(split: SplitModel | ClassifierSplit, batches: Iterable[Batch], *, device: torch.device) -> float:
     """Tokens per second of a forward pass with the LM head on every supervised row, after one example to warm up."""
     tokens, seconds = 0, 0.0
     with evaluating(split.model):
@@ -119,14 +125,17 @@ def _first_example(batch: Batch) -> Batch:
     return replace(batch, **tensors)
 
 
-def _forward(split: SplitModel, batch: Batch) -> None:
+def _forward(split: SplitModel | ClassifierSplit, batch: Batch) -> None:
+    if batch.decides:
+        split.hidden(batch)
+        return
     positions_N, labels_N = supervised(batch.labels_BT, shift=batch.shift)
     hidden_BTH = split.hidden(batch)
     hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[positions_N]
     measure(Rows(student=split.project(hidden_NH), teacher=None, labels_N=labels_N), chunk_rows=CHUNK_ROWS)
 
 
-def prompts(store: TokenStore, count: int) -> list[list[int]]:
+def prompts(store: TokenStore | LabelledStore, count: int) -> list[list[int]]:
     """Token ids of the first `count` prompts: what an encoder reads of an example, else what comes before its
     supervised tokens.
 
@@ -135,7 +144,9 @@ def prompts(store: TokenStore, count: int) -> list[list[int]]:
     return [_prompt(example) for example in _openings(store, count)]
 
 
-def teacher_prompts(store: TokenStore, count: int, tokenizer: Any, teacher_tokenizer: Any) -> list[list[int]]:
+def teacher_prompts(
+    store: TokenStore | LabelledStore, count: int, tokenizer: Any, teacher_tokenizer: Any
+) -> list[list[int]]:
     """The same prompts as the teacher reads them: by its own tokenizer, template and prompt, where it has its own. A
     prompt that holds the answer tells it: what the teacher then writes says little of what it knows."""
     found: list[list[int]] = []
@@ -151,7 +162,7 @@ def teacher_prompts(store: TokenStore, count: int, tokenizer: Any, teacher_token
     return found
 
 
-def _openings(store: TokenStore, count: int) -> list[Example]:
+def _openings(store: TokenStore | LabelledStore, count: int) -> list[Example]:
     """The first `count` examples that have a prompt."""
     asking = (example for example in map(store.__getitem__, range(len(store))) if _prompt(example))
     return list(islice(asking, count))

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdlab.durable import read_json, write_json
 from kdlab.models.size import measure
-from kdlab.training.durable import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -77,20 +77,8 @@ class Manifest:
 
 def _begin(resolved: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """A record in which nothing has happened yet: every key of the schema is there."""
-    return {
-        "schema": SCHEMA,
-        "status": "running",
-        "verb": "train",
-        "name": resolved["name"],
-        "overrides": list(overrides),
-        "config": resolved,
-        "git": git_state(Path(__file__).resolve().parent),
-        "versions": versions(),
-        "hardware": hardware(),
+    return record_head("train", resolved, overrides) | {
         "seeds": {"seed": resolved["seed"]},
-        "started": now(),
-        "finished": None,
-        "resumed": 0,
         "steps": 0,
         "epochs": 0.0,
         "seconds": {"load": 0.0, "train": 0.0, "evaluate": 0.0, "total": 0.0},
@@ -105,6 +93,24 @@ def _begin(resolved: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
         "samples": [],
         "files": {"metrics": "metrics.csv", "model": "model/", "page": "report.html", "samples": "samples.md"},
         "error": None,
+    }
+
+
+def record_head(verb: str, resolved: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """How the record of a job of any verb begins: the options, and what the code runs on."""
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "verb": verb,
+        "name": resolved["name"],
+        "overrides": list(overrides),
+        "config": resolved,
+        "git": git_state(Path(__file__).resolve().parent),
+        "versions": versions(),
+        "hardware": hardware(),
+        "started": now(),
+        "finished": None,
+        "resumed": 0,
     }
 
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdlab.training.durable import write_atomically
+from kdlab.durable import write_atomically
 
 COLUMNS = (
     "step",
@@ -34,6 +34,9 @@ COLUMNS = (
     "kl",
     "top1_agreement",
     "bits_per_byte",
+    "accuracy",
+    "macro_f1",
+    "rmse",
     "seconds",
     "tokens_per_second",
 )

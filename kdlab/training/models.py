@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.data.dataset import Side
-from kdlab.models.pair import check_pair
+from kdlab.models.pair import check_pair, reads_alike
 from kdlab.models.student import build_student
 from kdlab.teachers.cache.manifest import BINDING_TEACHER
 from kdlab.teachers.opening import open_teacher
@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from kdlab.models.student import Student
     from kdlab.teachers.base import Teacher
     from kdlab.teachers.cached import CachedTeacher
+    from kdlab.text.task import Task
     from kdlab.training.recipe import TrainConfig
 
 
-def load_models(config: TrainConfig, *, device: torch.device) -> tuple[Teacher | None, Student]:
-    """Both models on `device`, the pair checked before any weight is read. Raises ValueError or FileNotFoundError, in
-    one line, for models that are nowhere or do not go together."""
+def load_models(
+    config: TrainConfig, *, device: torch.device, task: Task | None = None
+) -> tuple[Teacher | None, Student]:
+    """Both models on `device`, the pair checked before any weight is read: classifiers where there is a `task`. Raises
+    ValueError or FileNotFoundError, in one line, for models that are nowhere or do not go together."""
     # A cache or a server is opened without reading weights, and says itself what it predicts over.
     teacher = None if config.teacher.source == "live" else open_teacher(config.teacher)
-    check_pair(config.student, config.teacher, pairing=config.loss.pairing, opened=teacher)
+    check_pair(config.student, config.teacher, pairing=config.loss.pairing, opened=teacher, task=task)
     if config.teacher.source == "live":
-        teacher = open_teacher(config.teacher, config.quantization, device=device)
+        teacher = open_teacher(config.teacher, config.quantization, device=device, task=task)
     student = build_student(
         config.student,
         lent_weights(config, teacher),
@@ -37,9 +40,22 @@ def load_models(config: TrainConfig, *, device: torch.device) -> tuple[Teacher |
         device=device,
         pairing=config.loss.pairing,
         teacher_entries=None if teacher is None else teacher.vocabulary,
+        task=task,
     )
+    if task is not None and teacher is not None:
+        refuse_inner(config, teacher, student)
     student.model.to(device)
     return teacher, student
+
+
+def refuse_inner(config: TrainConfig, teacher: Teacher, student: Student) -> None:
+    """Raise ValueError where inner terms are to compare two classifiers that cut a text into other tokens."""
+    for name in config.inner.terms():
+        if not reads_alike(student.tokenizer, teacher.tokenizer):
+            raise ValueError(
+                f"inner.{name}: compares position by position, but student and teacher read with different tokenizers: "
+                "choose inner=none, or two models of one tokenizer"
+            )
 
 
 def heldout_judge(config: TrainConfig, teacher: Teacher | None) -> CachedTeacher | None:

@@ -22,6 +22,7 @@ from kdlab.losses.base import RowLoss
 from kdlab.losses.cross.base import CrossLoss
 from kdlab.losses.cross.engine import cross_loss
 from kdlab.losses.engine import LossOutput, row_loss
+from kdlab.losses.squared_error import SquaredError, squared_error
 from kdlab.models.inner import InnerLayers
 from kdlab.rows import PairRows
 from kdlab.training.callbacks.guard import Guard
@@ -175,6 +176,8 @@ class Distiller(LightningModule):  # type: ignore[misc]
                 assert isinstance(loss, CrossLoss)
                 assert self.pair.matched is not None
                 output = cross_loss(loss, read, matched=self.pair.matched, count=rows)
+            elif isinstance(loss, SquaredError):
+                output = squared_error(loss, read, count=rows)
             else:
                 assert isinstance(loss, RowLoss)
                 output = row_loss(loss, read, count=rows)

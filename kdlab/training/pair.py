@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdlab.batch import Batch
+from kdlab.models.classifier import ClassifierSplit, split_of
 from kdlab.models.head import SplitModel
 from kdlab.models.pair import CROSS, shared_entries
 from kdlab.rows import PairRows, Rows, cut, supervised, whole
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kdlab.models.student import Student
     from kdlab.rows import Side, Signal
     from kdlab.teachers.base import Teacher
+    from kdlab.training.deciding import Deciding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class ModelPair:
     which ids of two tokenizers mean the same string, for the cross-tokenizer losses.
     """
 
-    split: SplitModel
+    split: SplitModel | ClassifierSplit
     teacher: Teacher | None
     shared: int | None = None
     matched: Matched | None = None
@@ -43,6 +45,8 @@ class ModelPair:
     """The student's, which the batches were made with."""
     judge: Teacher | None = None
     """Whose predictions of held-out rows the student is measured by (None: the teacher's)."""
+    deciding: Deciding | None = None
+    """What is decided about whole texts (None: the models write text)."""
 
     def judged(self) -> ModelPair:
         """The pair as held-out rows are measured."""
@@ -60,7 +64,8 @@ class ModelPair:
         signal = self._rows_signal(batch, positions_N, labels_N) if taught and self.teacher is not None else None
         student = self._student(batch, positions_N)
         if self.shared is None:
-            return Rows(student=student, teacher=signal, labels_N=labels_N)
+            rows = Rows(student=student, teacher=signal, labels_N=labels_N)
+            return rows if self.deciding is None else self.deciding.weigh(rows)
         student, student_rest = cut(student, self.shared)
         teacher, teacher_rest = (None, None) if signal is None else cut(signal, self.shared)
         return Rows(
@@ -107,7 +112,7 @@ class ModelPair:
         hidden_BTH = self.split.hidden(batch)
         hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[positions_N]
         device = hidden_NH.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.is_autocast_enabled(device) and not batch.decides:
             # The last norm leaves float32; autocast would narrow it at the head, and the engine multiplies in it.
             hidden_NH = hidden_NH.to(torch.get_autocast_dtype(device))
         return self.split.project(hidden_NH)
@@ -116,8 +121,8 @@ class ModelPair:
 def pair_up(loss: Loss, student: Student, teacher: Teacher | None, *, template: str | None = None) -> ModelPair:
     """The two side by side, as the loss pairs their vocabularies. Raises ValueError where it cannot. `template` is the
     chat template that the student is given in place of its own."""
-    split = SplitModel(student.model)
-    if teacher is None or loss.pairing == "strict":
+    split = split_of(student.model)
+    if teacher is None or loss.pairing == "strict" or isinstance(split, ClassifierSplit):
         return ModelPair(split=split, teacher=teacher)
     if loss.pairing == "cross":
         matched = match(student.tokenizer, teacher.tokenizer, template=template)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kdlab.benchmarking.recipe import HarnessConfig, MTBenchConfig
 from kdlab.data.dataset import DatasetConfig
 from kdlab.losses.base import Loss
 from kdlab.losses.inner import InnerConfig
@@ -16,7 +17,11 @@ from kdlab.text.prompts import PromptConfig
 from kdlab.training.optimizers import AdamW, OptimizerConfig
 from kdlab.training.schedulers import SchedulerConfig
 
-MONITORS = ("auto", "kl", "nll", "perplexity", "top1_agreement")
+HIGHER = ("top1_agreement", "accuracy", "macro_f1", "weighted_f1")
+"""Monitors of which more is better; of the others less is."""
+OF_CLASSES = ("accuracy", "macro_f1", "weighted_f1", "ece")
+OF_NUMBERS = ("rmse", "mae")
+MONITORS = ("auto", "kl", "nll", "perplexity", "top1_agreement", *OF_CLASSES, *OF_NUMBERS)
 PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 GENERATION_METRICS = ("rouge", "bleu", "chrf", "accuracy")
@@ -41,8 +46,8 @@ class CheckpointConfig:
     """When to write a resumable checkpoint; None switches a rule off. The last step always writes one.
 
     `monitor` is the held-out metric that decides which checkpoint is the best: "auto" is `kl` with a teacher and `nll`
-    without; lower is better unless its name ends in agreement. `final` is the weights that become `model/`: "last" or
-    "best".
+    without, of a regression `rmse`; lower is better but for agreement, accuracy and F1. `final` is the weights that
+    become `model/`: "last" or "best".
     """
 
     every_steps: int | None = None
@@ -152,8 +157,10 @@ class GenerationConfig:
 class BenchmarkConfig:
     """What is measured on held-out data for teacher, student before and student after.
 
-    `tokens` caps the held-out tokens read (None: all). `samples` prompts are continued by all three, `max_new_tokens`
-    each, greedily. `speed` times a forward pass of each. `generation` judges written answers (None: not).
+    `tokens` caps the tokens read of the held-out rows, and of those of the test (None: all). `samples` prompts are
+    continued by all three, `max_new_tokens` each, greedily. `speed` times a forward pass of each. `generation` judges
+    written answers (None: not). `mt_bench` and `harness` are benchmarks of others, run before and after training on the
+    same items (None: not).
     """
 
     tokens: int | None = None
@@ -161,6 +168,8 @@ class BenchmarkConfig:
     max_new_tokens: int = 64
     speed: bool = True
     generation: GenerationConfig | None = None
+    mt_bench: MTBenchConfig | None = None
+    harness: HarnessConfig | None = None
 
     def __post_init__(self) -> None:
         at_least("benchmark.tokens", self.tokens, 1, unset=True)

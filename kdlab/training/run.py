@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdlab.training.durable import FolderLock, disk_is_full
+from kdlab.durable import FolderLock, disk_is_full
 from kdlab.training.manifest import Manifest
 from kdlab.training.options import binding, refuse_changes
 from kdlab.training.ranks import rank

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import save
 
+from kdlab.durable import replace_folder, write_atomically
 from kdlab.models.progress import bars_on_terminals_only
 from kdlab.models.writing import is_adapted, save_adapter, save_student
-from kdlab.training.durable import replace_folder, write_atomically
 
 if TYPE_CHECKING:
     from kdlab.models.inner import InnerLayers
+    from kdlab.text.task import Task
 
 PROJECTIONS = "projections.safetensors"
 
 
-def save_model(model: Any, tokenizer: Any, run: Path) -> int:
-    """Write `run/model` (student and tokenizer, LoRA merged) and for a LoRA student `run/adapter` (peft's own form).
+def save_model(model: Any, tokenizer: Any, run: Path, task: Task | None = None) -> int:
+    """Write `run/model` (student and tokenizer, LoRA merged) and for a LoRA student `run/adapter` (peft's own form); of
+    a classifier its `task` beside each.
 
     Returns the bytes of the student's weights on disk.
     """
@@ -28,13 +30,13 @@ def save_model(model: Any, tokenizer: Any, run: Path) -> int:
     def student(beside: Path) -> None:
         with bars_on_terminals_only():
             try:
-                save_student(model, tokenizer, beside)
+                save_student(model, tokenizer, beside, task)
             except SafetensorError as error:  # tells the system's errors in words
                 raise OSError(ENOSPC if "No space left" in str(error) else EIO, str(error)) from error
         _readable(beside)
 
     def adapter(beside: Path) -> None:
-        save_adapter(model, beside)
+        save_adapter(model, beside, tokenizer, task)
         _readable(beside)
 
     if is_adapted(model):

@@ -5,54 +5,45 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kdlab.data.dataset import build
-from kdlab.losses import ALL_LOSSES
+from kdlab.data.labelled.build import build_labelled
+from kdlab.data.labelled.record import FOLDS
+from kdlab.data.labelled.rows import read_labelled
+from kdlab.durable import disk_is_full
+from kdlab.losses import loss_name
 from kdlab.teachers.cached import CachedTeacher
 from kdlab.text.templates import read_template
 from kdlab.training import answers, before, trainer
+from kdlab.training.after import measure_after
 from kdlab.training.callbacks.checkpoint import BEST, find_checkpoint, read_checkpoint
+from kdlab.training.callbacks.fold import FoldCallback
 from kdlab.training.callbacks.random_state import seed_all
+from kdlab.training.callbacks.suites import Suites
 from kdlab.training.data import DistillData
+from kdlab.training.deciding import deciding, described, reading_sides, seen_lines
 from kdlab.training.device import choose_device, quiet_libraries
-from kdlab.training.durable import disk_is_full
-from kdlab.training.evaluation import continuations, forward_speed
+from kdlab.training.loaded import Loaded
 from kdlab.training.lookup import refuse_missing
 from kdlab.training.manifest import Manifest, describe, describe_device, forget_peak, peak_memory
 from kdlab.training.metrics_file import MetricsFile
 from kdlab.training.models import heldout_judge, load_models, refuse_other, sides
 from kdlab.training.module import Distiller, inner_layers
 from kdlab.training.options import binding, refuse_changes
-from kdlab.training.pair import ModelPair, pair_up
+from kdlab.training.pair import pair_up
 from kdlab.training.ranks import rank
+from kdlab.training.remembered import remembering
 from kdlab.training.saving import save_model, save_projections
 from kdlab.training.stopping import NotFinite, RunFailed
 from kdlab.training.summary import heldout_line, stream_line
 
 if TYPE_CHECKING:
-    from kdlab.models.inner import InnerLayers
     from kdlab.training.recipe import TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """What a run works on."""
-
-    pair: ModelPair
-    inner: InnerLayers | None
-    tokenizer: Any
-    data: DistillData
-    steps_per_epoch: int
-    total_steps: int
-
-    @property
-    def teacher_identity(self) -> str | None:
-        return None if self.pair.teacher is None else self.pair.teacher.identity
 
 
 class Session:
@@ -86,12 +77,15 @@ class Session:
         if self.found is not None:
             self.manifest.carry_over()
         self.record["hardware"] |= describe_device(self.device)
-        self.record["loss"] = self.record["loss"] | {"name": _loss_name(config)}
+        self.record["loss"] = self.record["loss"] | {"name": loss_name(config.loss)}
         if self.found is not None:
             self.record["resumed"] += 1
             self.say(f"continuing from {self.found[0]}, step {self.found[1]['kdlab']['step']}")
         self.began = True
         self.write()
+        self.suites = Suites(
+            config, self.output_dir, options=self.options, device=self.device, record=self.record, say=self.say
+        )
         loaded = self.load()
         # Ranks above 0 train, and leave measuring and writing to the first.
         measured = self.measure_before(loaded) if self.rank == 0 else None
@@ -103,9 +97,9 @@ class Session:
 
     def load(self) -> Loaded:
         """Models and data, and how many steps they make."""
-
         config = self.config
-        teacher, student = load_models(config, device=self.device)
+        labelled = None if config.dataset.labels is None else read_labelled(config.dataset)
+        teacher, student = load_models(config, device=self.device, task=labelled.task if labelled else None)
         if self.found is not None:
             refuse_other(teacher, self.found[1]["kdlab"].get("teacher"), config, where=self.output_dir)
         if teacher is not None and teacher.model is None:
@@ -113,11 +107,20 @@ class Session:
         template = None if config.dataset.template is None else read_template(config.dataset.template)
         pair = replace(pair_up(config.loss, student, teacher, template=template), judge=heldout_judge(config, teacher))
         inner = inner_layers(config, pair)  # before the data: a layer that is not there is refused at once
-        data = build(config.dataset, *sides(config, teacher, student), prompt=config.prompt)
+        if labelled is None:
+            data = build(config.dataset, *sides(config, teacher, student), prompt=config.prompt)
+        else:
+            data = build_labelled(labelled, *reading_sides(teacher, student))
+            pair = replace(pair, deciding=deciding(data))
         self.say(str(data.verdict))
         if isinstance(teacher, CachedTeacher):
             refuse_missing(teacher, pair.judge, config, data, student.tokenizer)
         module = DistillData(config, data, pad_id=_pad_id(student.tokenizer))
+        fold = None if labelled is None else FoldCallback(data, self.output_dir if self.rank == 0 else None)
+        if fold is not None:
+            self.say("\n".join([str(labelled), *seen_lines(config, labelled)]))
+            fold.apply(module)  # at once: the models are measured on its rows before Lightning begins
+            self.record["files"]["folds"] = FOLDS
         steps_per_epoch = len(module.loader(rank=0, world=config.trainer.devices))
         total_steps = config.trainer.max_steps or config.trainer.max_epochs * steps_per_epoch
         if self.found is not None:
@@ -125,7 +128,7 @@ class Session:
             now = {f"dataset ({split})": found for split, found in module.hashes.items()}
             refuse_changes(was, now, what="the checkpoint", where=str(self.output_dir))
             module.counted = self.found[1]["kdlab"]["stream"] or {}
-        self.record["data"] = data.verdict.as_dict()
+        self.record["data"] = data.verdict.as_dict() | ({} if labelled is None else described(config, labelled))
         if module.stream_counts is not None:
             self.record["data"]["stream"] = module.stream_counts
         self.record["models"] = models = describe(teacher, student)
@@ -138,6 +141,7 @@ class Session:
             inner=inner,
             tokenizer=student.tokenizer,
             data=module,
+            fold=fold,
             steps_per_epoch=steps_per_epoch,
             total_steps=total_steps,
         )
@@ -168,12 +172,15 @@ class Session:
         self.write()
         self.say(heldout_line("before", measured.student))
         before.refuse_cut_mass(self.config.loss, measured)
+        self.suites.before(loaded.pair, loaded.tokenizer)
+        self.write()
         return measured
 
     def fit(self, loaded: Loaded, measured: before.Before | None) -> tuple[Distiller, trainer.Callbacks]:
         """Train to the last step, unless the checkpoint is of that step already."""
         config = self.config
-        module = Distiller(config, loaded.pair, inner=loaded.inner, total_steps=loaded.total_steps)
+        pair = remembering(config, loaded, self.output_dir, device=self.device)
+        module = Distiller(config, pair, inner=loaded.inner, total_steps=loaded.total_steps)
         step = self.found[1]["kdlab"]["step"] if self.found else -1
         file = MetricsFile(self.output_dir / "metrics.csv", step=step) if self.rank == 0 else None
         try:
@@ -228,16 +235,10 @@ class Session:
         if callbacks.ema is not None:
             callbacks.ema.copy_to(module.student)
         callbacks.manifest.note(module, step=callbacks.checkpoints.last_step, evaluated_before=measured.seconds)
-        if config.benchmark.speed:
-            speed = forward_speed(loaded.pair.split, loaded.data.heldout(), device=self.device)
-            record["metrics"]["after"]["tokens_per_second"] = speed
-        written = continuations(
-            loaded.pair.split.model,
-            loaded.tokenizer,
-            measured.prompts,
-            max_new_tokens=config.benchmark.max_new_tokens,
-            device=self.device,
+        after, written = measure_after(
+            config.benchmark, loaded.pair, loaded.tokenizer, loaded.data, measured, device=self.device
         )
+        record["metrics"]["after"] |= after
         record["samples"] = [
             {**sample, "after": after} for sample, after in zip(measured.samples, written, strict=True)
         ]
@@ -246,7 +247,8 @@ class Session:
         if loaded.data.stream_counts:
             self.say(stream_line(loaded.data.stream_counts))
         try:
-            saved = save_model(loaded.pair.split.model, loaded.tokenizer, self.output_dir)
+            task = None if loaded.pair.deciding is None else loaded.pair.deciding.task
+            saved = save_model(loaded.pair.split.model, loaded.tokenizer, self.output_dir, task)
             record["models"]["student"]["disk_bytes"] = saved
             if (self.output_dir / "adapter").is_dir():
                 record["files"]["adapter"] = "adapter/"
@@ -259,6 +261,7 @@ class Session:
                 f"{callbacks.checkpoints.last_good()}. "
                 f"{'Make room and rerun' if disk_is_full(error) else 'Rerun'} the same command"
             ) from error
+        self.suites.after(loaded.pair, loaded.tokenizer)  # the model is safe by now, should a judge be away
         self.write(finished="stopped_early" if benchmark.stopped else "finished")
         self.say(f"{record['status'].replace('_', ' ')} after {record['steps']} steps: {self.output_dir / 'model'}")
 
@@ -288,10 +291,6 @@ class Session:
     def say(self, text: str) -> None:
         if self.rank == 0:
             print(text, flush=True)
-
-
-def _loss_name(config: TrainConfig) -> str:
-    return next((name for name, kind in ALL_LOSSES.items() if type(config.loss) is kind), type(config.loss).__name__)
 
 
 def _pad_id(tokenizer: Any) -> int:

@@ -9,8 +9,9 @@ SCORES = {"rougeL": "ROUGE-L", "bleu": "BLEU", "chrf": "chrF"}
 
 
 def heldout_line(when: str, metrics: dict[str, Any]) -> str:
-    """`held-out before: perplexity 12.3, KL to the teacher 0.4 nats, top-1 agreement 61.0 %`."""
-    parts = [f"perplexity {metrics['perplexity']:,.4g}"]
+    """`held-out before: perplexity 12.3, KL to the teacher 0.4 nats, top-1 agreement 61.0 %`, and of classifiers their
+    accuracy and macro-F1."""
+    parts = _decided(metrics) or [f"perplexity {metrics['perplexity']:,.4g}"]
     if "bits_per_byte" in metrics:
         parts.append(f"bits per byte {metrics['bits_per_byte']:.4g} (teacher {metrics['teacher_bits_per_byte']:.4g})")
         parts.append(f"divergence {metrics['divergence']:.4g}, {metrics['aligned']:.1%} of the rows aligned")
@@ -21,9 +22,21 @@ def heldout_line(when: str, metrics: dict[str, Any]) -> str:
         parts.append(f"top-1 agreement {metrics['top1_agreement']:.1%}")
     if "teacher_cut_mass" in metrics:
         parts.append(f"{metrics['teacher_cut_mass']:.2%} of the teacher's probability cut away")
+    if "test" in metrics:
+        parts.append(f"on the test rows {_decided(metrics['test'])[0]}")
     if "generation" in metrics:
         parts.append(_scores(metrics["generation"]))
     return f"held-out {when}: " + ", ".join(parts)
+
+
+def _decided(metrics: dict[str, Any]) -> list[str]:
+    """What is told of classes or numbers, beside the least that must be beaten; nothing of models that write text."""
+    if "rmse" in metrics:
+        return [f"RMSE {metrics['rmse']:.4g} (always the mean: {metrics['mean_rmse']:.4g})"]
+    if "macro_f1" not in metrics:
+        return []
+    baseline = f"always the commonest class: {metrics['majority_accuracy']:.1%}"
+    return [f"accuracy {metrics['accuracy']:.1%} ({baseline})", f"macro-F1 {metrics['macro_f1']:.3f}"]
 
 
 def _scores(found: dict[str, Any]) -> str:

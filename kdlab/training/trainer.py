@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from kdlab.training.callbacks.benchmark import Benchmark
 from kdlab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoints
 from kdlab.training.callbacks.ema import Ema
+from kdlab.training.callbacks.fold import FoldCallback
 from kdlab.training.callbacks.manifest import ManifestWriter
 from kdlab.training.callbacks.metrics import Metrics, build_loggers, close_loggers
 from kdlab.training.callbacks.progress import ProgressBar
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from kdlab.training.data import DistillData
+    from kdlab.training.loaded import Loaded
     from kdlab.training.manifest import Manifest
     from kdlab.training.metrics_file import MetricsFile
     from kdlab.training.module import Distiller
     from kdlab.training.recipe import TrainConfig
-    from kdlab.training.session import Loaded
 
 Found = tuple[Path, dict[str, Any]]
 """A checkpoint to continue from: where it is, and its content."""
@@ -35,8 +36,10 @@ Found = tuple[Path, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """In the order in which they see the end of a step: average, write the row, evaluate, save, tell."""
+    """In the order in which they see the end of a step: average, write the row, evaluate, save, tell. `fold` is there
+    where rows have labels."""
 
+    fold: FoldCallback | None
     random_state: RandomState
     ema: Ema | None
     metrics: Metrics
@@ -74,6 +77,7 @@ def build_callbacks(
         **counts,
     )
     return Callbacks(
+        fold=loaded.fold,
         random_state=RandomState(),
         ema=ema,
         metrics=metrics,

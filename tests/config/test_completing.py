@@ -35,6 +35,14 @@ from kdlab.commands.completion import query
         (["train", "nothing.at.all"], []),
         (["train", "experiment=nonsense", "loss.temp"], []),
         (["report", ""], []),
+        (["pi"], ["pipeline"]),
+        (["pipeline", "experiment=hel"], ["experiment=helpsteer2"]),
+        (["train", "experiment=helpst"], ["experiment=helpsteer2_student", "experiment=helpsteer2_teacher"]),
+        (["pipeline", "--dr"], ["--dry-run"]),
+        (["pipeline", "fo"], ["fold="]),
+        (["prepare", "dataset.labels.c"], ["dataset.labels.column="]),
+        (["export", "proc"], ["processor="]),
+        (["publish", "dry_run="], ["dry_run=true", "dry_run=false"]),
     ],
 )
 def test_query(words: list[str], expected: list[str]) -> None:

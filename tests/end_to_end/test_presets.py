@@ -23,8 +23,9 @@ sys.path.append(str(Path(__file__).parents[1] / "models"))
 from architectures import random_model
 from encoder_decoders import random_seq2seq
 
-HERE_WITHOUT_HUB = {"smoke", "quickstart"}
-"""`smoke` runs in tests/end_to_end/test_resume.py; `quickstart` is `smoke` with a real model."""
+ELSEWHERE = {"smoke", "quickstart", "helpsteer2_teacher", "helpsteer2_student", "classify_small"}
+"""`smoke` runs in test_resume.py, and `quickstart` is `smoke` with a real model; those that classify in
+test_classifier_presets.py. Pipelines run in tests/pipelines."""
 
 TEXT = [{"text": f"{i} it was a dark and stormy night; the rain fell in torrents"} for i in range(8)]
 ASKED = [{"instruction": f"say {i}", "context": "as it is", "response": f"it is {i}"} for i in range(8)]
@@ -211,6 +212,7 @@ def test_cache_codecs(saved, run: Run, tmp_path: Path) -> None:
 
 
 def test_every_preset_is_run() -> None:
-    presets = {file.stem for file in (conf_dir() / "experiment").glob("*.yaml")} - HERE_WITHOUT_HUB
+    files = [file for file in (conf_dir() / "experiment").glob("*.yaml") if "\nstages:" not in file.read_text()]
+    presets = {file.stem for file in files} - ELSEWHERE
     tested = [name.removeprefix("test_") for name in globals() if name.startswith("test_")]
     assert all(any(test.startswith(preset) for test in tested) for preset in presets), presets

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from kdlab.models.loading import load_language_model
-from kdlab.models.origins import add_lora
+from kdlab.models.lora import add_lora
 from kdlab.models.quantization import QuantizationConfig
 from kdlab.models.size import measure
 from kdlab.models.student import LoraConfig

@@ -7,7 +7,7 @@ from encoder_decoders import own_logits, random_seq2seq, seq2seq_batch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from kdlab.models.cut import cut
-from kdlab.models.origins import add_lora
+from kdlab.models.lora import add_lora
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.models.writing import is_adapted, merged, save_adapter, save_student

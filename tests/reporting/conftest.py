@@ -116,3 +116,102 @@ def generation() -> dict[str, Any]:
 def cross() -> dict[str, Any]:
     """Changes that make a run one of two tokenizers."""
     return copy.deepcopy(CROSS)
+
+
+NAMES = ("low", "medium", "high")
+
+
+def decided(confusion: list[list[int]], names: tuple[str, ...] = NAMES, **more: Any) -> dict[str, Any]:
+    """What a classifier's metrics are where it took class t for d `confusion[t][d]` times."""
+    size, rows = range(len(names)), sum(map(sum, confusion))
+    support, given = [sum(row) for row in confusion], [sum(row[d] for row in confusion) for d in size]
+    per_class = []
+    for t in size:
+        right = confusion[t][t]
+        precision, recall = right / max(given[t], 1), right / max(support[t], 1)
+        f1 = 2 * right / max(given[t] + support[t], 1)
+        per_class.append({"name": names[t], "precision": precision, "recall": recall, "f1": f1, "support": support[t]})
+    metrics: dict[str, Any] = {"rows": rows, "accuracy": sum(confusion[t][t] for t in size) / rows}
+    for key in ("f1", "precision", "recall"):
+        metrics[f"macro_{key}"] = sum(one[key] for one in per_class) / len(names)
+        metrics[f"weighted_{key}"] = sum(one[key] * one["support"] for one in per_class) / rows
+    bins = [{"confidence": 0.5, "accuracy": 0.4, "count": rows // 2}, {"confidence": 0.9, "accuracy": 0.8, "count": 3}]
+    metrics |= {"ece": 0.1, "reliability": bins, "confusion": confusion, "per_class": per_class}
+    return metrics | {"majority_accuracy": max(support) / rows, **more}
+
+
+def classified(right: int, *, of: int = 100) -> list[list[int]]:
+    """A confusion matrix of three classes, of which the last is the commonest, with `right` of `of` on the diagonal."""
+    support = [of // 5, of // 5, of - 2 * (of // 5)]
+    hit = [min(one, right * one // of) for one in support]
+    hit[2] += right - sum(hit)
+    return [
+        [hit[0], support[0] - hit[0], 0],
+        [0, hit[1], support[1] - hit[1]],
+        [support[2] - hit[2], 0, hit[2]],
+    ]
+
+
+LATENCY = {"p50_ms": 12.5, "p95_ms": 20.25, "examples_per_second": 96.0}
+
+
+def stages(before: int, after: int, teacher: int) -> dict[str, Any]:
+    """Metrics of a classifier run, by how many of 100 texts were right; two more of 200 in the hold-out test."""
+    kls = {"before": 0.9, "after": 0.2}
+    found = {}
+    for who, right in {"before": before, "after": after, "teacher": teacher}.items():
+        more = {"nll": 1.0 - right / 200} | ({"kl": kls[who], "top1_agreement": 0.75} if who in kls else {})
+        test = decided(classified(2 * right + 2, of=200), **more)
+        found[who] = decided(classified(right), latency=LATENCY, tokens_per_second=900.0, test=test, **more)
+    return found
+
+
+CLASSES: dict[str, Any] = {
+    "data": {
+        "classes": {
+            "kind": "classification", "column": "helpfulness", "names": [*NAMES], "bins": [2, 4],
+            "counts": {
+                "train": {"low": 180, "medium": 180, "high": 540}, "heldout": {"low": 20, "medium": 20, "high": 60},
+                "test": {"low": 40, "medium": 40, "high": 120},
+            },
+            "majority": {"class": "high", "heldout": 0.6, "test": 0.6}, "spread": None, "weights": None,
+        },
+        "folds": {
+            "fold": 3, "folds": 10, "by": "stratified_group", "group": "prompt", "heldout": "fold 3 of 10",
+            "rows": {"train": 900, "heldout": 100, "test": 200}, "skipped": {"train": {"that are in the test": 7}},
+            "notes": [],
+            "leakage": {"near_is": "shingles", "pairs": {
+                "train/heldout": {"rows": 100, "group": 0, "text": 0, "near": 4, "examples": {}, "forbidden": ["text"]},
+            }},
+        },
+        "train": {"examples": 900, "tokens": 90_000}, "heldout": {"examples": 100, "tokens": 10_000},
+    },
+    "config": {"dataset": {"fold": 3, "folds": 10, "labels": {"column": "helpfulness"}}, "student": {"path": None}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def classifier() -> Callable[..., dict[str, Any]]:
+    """`classifier(before, after, teacher, fold=3)`: changes that make a run one of a classifier with so many of 100
+    held-out texts right."""
+
+    def changes(before: int = 35, after: int = 80, teacher: int = 88, *, fold: int | None = 3) -> dict[str, Any]:
+        found = copy.deepcopy(CLASSES) | {"metrics": stages(before, after, teacher)}
+        found["data"]["folds"]["fold"] = found["config"]["dataset"]["fold"] = fold
+        return found
+
+    return changes
+
+
+@pytest.fixture
+def write_record(tmp_path: Path) -> Callable[..., Path]:
+    """`write_record("export", "folder", variants=[...])` writes export.json there."""
+
+    def write(verb: str, folder: str, **content: Any) -> Path:
+        made = tmp_path / folder
+        made.mkdir(parents=True, exist_ok=True)
+        record = {"schema": 1, "verb": verb, "status": "finished", "name": verb, "overrides": [], "config": {}}
+        (made / f"{verb}.json").write_text(json.dumps(record | content), encoding="utf-8")
+        return made
+
+    return write

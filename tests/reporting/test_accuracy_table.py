@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from kdlab.proportions import mcnemar
-from kdlab.reporting.evaluations import read_all, read_evaluation
+from kdlab.reporting.evaluations import read_evaluation
 from kdlab.reporting.questions import evaluation_cells, right_of, run_cells
+from kdlab.reporting.records import read_all
 from kdlab.reporting.report import print_table, write_page
 from kdlab.reporting.runs import read
 
@@ -106,9 +107,9 @@ def test_other_questions_and_counts_that_differ_are_not_compared(answering) -> N
 def test_evaluations_are_a_table_the_best_first(evaluation, tmp_path: Path, capsys) -> None:
     evaluation("low", [[right] for right in B])
     evaluation("high", [[right] for right in A])
-    runs, evaluations, complaints = read_all([tmp_path])
-    assert (runs, complaints) == ([], [])
-    _, rows, pairs, _ = evaluation_cells(evaluations)
+    found = read_all([tmp_path])
+    assert (found.runs, found.complaints) == ([], [])
+    _, rows, pairs, _ = evaluation_cells(found.evaluations)
     assert rows[0] == ["model.path=high", f"60.0{NBSP}% (12/20; 38.7–78.1)", "3", "1", "s1"]
     assert [row[0] for row in rows] == ["model.path=high", "model.path=low"]
     assert pairs == [["model.path=high − model.path=low", "20", "4", "8", "0", "+40.0", "p = 0.008"]]
@@ -140,9 +141,9 @@ def test_an_unfinished_evaluation_is_named(evaluation, tmp_path: Path) -> None:
     evaluation("a", [[True]])
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "evaluation.json").write_text('{"schema": 1, "verb": "evaluate", "name": "x"}')
-    _, found, (complaint,) = read_all([tmp_path])
-    assert len(found) == 1
-    assert "not finished" in complaint
+    found = read_all([tmp_path])
+    assert len(found.evaluations) == 1
+    assert "not finished" in found.complaints[0]
 
 
 def test_without_the_answers_there_are_counts_alone(evaluation) -> None:

@@ -6,7 +6,9 @@ import statistics
 
 import pytest
 
-from kdlab.reporting.comparison import cells, labels, ranked, repeats, seed_cells, seed_groups, setting, varying
+from kdlab.reporting.comparison import cells, labels, ranked, setting, varying
+from kdlab.reporting.repeat_table import repeat_cells
+from kdlab.reporting.repeats import left_out, repeat_groups
 from kdlab.reporting.runs import Run, read
 
 
@@ -70,24 +72,24 @@ def test_log_losses_are_not_ranked_among_divergences(run) -> None:
 
 def test_a_seed_counts_once_and_alone_makes_no_interval(run) -> None:
     runs = [run(kl=2.0), run("seed=0", kl=9.0)]
-    assert seed_groups(runs) == []
-    (group,) = seed_groups([*runs, run("seed=1", kl=3.0, seed=1)])
+    assert repeat_groups(runs) == []
+    (group,) = repeat_groups([*runs, run("seed=1", kl=3.0, seed=1)])
     assert (group.seeds, len(group.runs), group.intervals["kl"].n) == (["0", "1"], 2, 2)
     assert group.intervals["kl"].mean == pytest.approx(2.5)
-    assert repeats([group]) == "Left out, for the same seed as another run: seed=0,finished."
+    assert left_out([group]) == "Left out, for the same seed as another run: seed=0,finished."
 
 
 def test_seeds_are_grouped_and_other_settings_are_not(run) -> None:
     values = [2.0, 2.5, 2.1]
     runs = [run(f"seed={seed}", "loss=reverse_kl", kl=kl, seed=seed) for seed, kl in enumerate(values)]
     runs += [run("loss=forward_kl", kl=9.0), run("seed=7", "loss=reverse_kl", kl=0.1, seed=7, status="failed")]
-    (group,) = seed_groups(runs)
+    (group,) = repeat_groups(runs)
     assert group.label == "loss=reverse_kl"
     assert group.seeds == ["0", "1", "2"]
     assert group.intervals["kl"].mean == pytest.approx(statistics.fmean(values))
     assert group.intervals["kl"].sd == pytest.approx(statistics.stdev(values))
     assert group.intervals["kl"].half_width == pytest.approx(4.302653 * statistics.stdev(values) / 3**0.5, rel=1e-6)
-    head, ((label, n, seeds, kl, *_),) = seed_cells([group])
+    head, ((label, n, seeds, kl, *_),) = repeat_cells([group])
     assert len(head) == 7
     assert (label, n, seeds, kl) == ("loss=reverse_kl", "3", "0, 1, 2", "2.200 ± 0.66 (sd 0.26)")
 

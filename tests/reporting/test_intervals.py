@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 
 from kdlab.reporting.intervals import interval, paired, t_quantile
@@ -80,3 +81,37 @@ def test_five_of_a_hundred_equal_settings_seem_to_differ() -> None:
     draw = random.Random(0)
     seeming = sum(paired(*([draw.gauss(0, 1) for _ in range(4)] for _ in range(2))).p < 0.05 for _ in range(4000))
     assert seeming / 4000 == pytest.approx(0.05, abs=0.01)
+
+
+def test_folds_that_share_rows_have_a_wider_interval_and_a_larger_p() -> None:
+    # By hand: the differences 1, 2, 3 have mean 2 and sd 1; with n_test / n_train = 1/9 the standard error is
+    # √(1/3 + 1/9) = 2/3, so t = 3, and with 2 degrees of freedom P(|T| <= t) = t / √(2 + t²) = 3 / √11.
+    found = paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0], overlap=1 / 9)
+    assert found.difference == 2.0
+    assert found.p == pytest.approx(1 - 3 / math.sqrt(11))
+    assert found.half_width == pytest.approx(4.302653 * 2 / 3, rel=1e-6)
+    assert interval([1.0, 2.0, 3.0], overlap=1 / 9).half_width == pytest.approx(4.302653 * 2 / 3, rel=1e-6)
+    plain = paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert plain.p == pytest.approx(1 - math.sqrt(12 / 14)), "t = 2 √3"
+    assert plain == paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0], overlap=0.0)
+
+
+def test_the_corrected_test_over_folds_keeps_its_promise_where_the_plain_one_does_not() -> None:
+    """Two learners that are equally good: the nearest neighbour by one input or by another, which are exchangeable."""
+    draw = np.random.default_rng(0)
+    rows, folds, datasets, found = 60, 5, 500, {0.0: 0, 1 / 4: 0}
+    fold_N = np.arange(rows) % folds
+    for _ in range(datasets):
+        x_NA = draw.normal(size=(rows, 2))
+        right_N = x_NA.sum(1) + draw.normal(size=rows) > 0
+        accuracies: list[list[float]] = [[], []]
+        for fold in range(folds):
+            train, test = fold_N != fold, fold_N == fold
+            for learner, of_fold in enumerate(accuracies):
+                near = np.abs(x_NA[test, None, learner] - x_NA[train, learner]).argmin(1)
+                of_fold.append(float((right_N[train][near] == right_N[test]).mean()))
+        for overlap in found:
+            p = paired(*accuracies, overlap=overlap).p
+            found[overlap] += p is not None and p < 0.05
+    assert found[0.0] / datasets > 0.09, "it says 5 %"
+    assert found[1 / 4] / datasets < 0.07

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.reporting.evaluations import read_all
+from kdlab.reporting.records import read_all
 from kdlab.reporting.runs import find, read
 
 
@@ -41,8 +41,9 @@ def test_a_broken_or_foreign_file_is_one_clear_line(write_run, tmp_path: Path, c
     good, bad = write_run("good"), tmp_path / "bad" / "run.json"
     bad.parent.mkdir()
     bad.write_bytes(content if isinstance(content, bytes) else content.encode())
-    runs, _, complaints = read_all([tmp_path])
-    assert [run.folder for run in runs] == [good]
+    found = read_all([tmp_path])
+    complaints = found.complaints
+    assert [run.folder for run in found.runs] == [good]
     assert len(complaints) == 1
     assert told in complaints[0]
     assert str(bad) in complaints[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdlab.reporting.evaluations import read_all
+from kdlab.reporting.records import read_all
 from kdlab.reporting.report import print_table
 from kdlab.reporting.table import show
 
@@ -56,8 +56,8 @@ def test_many_runs_and_an_unreadable_one(write_run, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize("width", [40, 80])
 def test_a_narrow_terminal_folds_and_cuts_nothing(write_run, width: int) -> None:
     long = "x=" + "abcdefghij" * 8
-    runs, _, _ = read_all([write_run("a", {"overrides": [long]}), write_run("b", {"overrides": ["x=1"]})])
+    found = read_all([write_run("a", {"overrides": [long]}), write_run("b", {"overrides": ["x=1"]})])
     out = io.StringIO()
-    show(runs, console=Console(file=out, width=width))
+    show(found, console=Console(file=out, width=width))
     assert "…" not in out.getvalue()
     assert max(map(len, out.getvalue().splitlines())) <= width

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdlab.models.origins import add_lora
+from kdlab.models.lora import add_lora
 from kdlab.models.student import CutConfig, LoraConfig, StudentConfig, build_student
 from kdlab.models.tiny import byte_tokenizer, tiny_model
 from kdlab.training.generate import write_answers

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdlab.models.progress import say
-from kdlab.teachers.options import ServerConfig
+from kdlab.teachers.options import Reach, ServerConfig
 from kdlab.teachers.server.answers import AnswerError
 
 if TYPE_CHECKING:
@@ -55,16 +56,19 @@ class _PassingError(Exception):
 
 
 class Client:
-    """Asks one server; threads may share it. `requests` counts what was sent, `retries` what had to be sent again."""
+    """Asks one server; threads may share it. `requests` counts what was sent, `retries` what had to be sent again.
 
-    def __init__(self, config: ServerConfig) -> None:
+    `option` is where the server's options are, as the user types them; `path` the main one that is asked for.
+    """
+
+    def __init__(self, config: Reach, *, option: str, path: str) -> None:
         import httpx
 
-        self.config = config
-        self.name = f"teacher.server.url={config.url}"
+        self.config, self.option, self.path = config, option, path
+        self.name = f"{option}.url={config.url}"
         self.requests = self.retries = 0
         self._lock = threading.Lock()
-        self._key = _key(config.key_variable)
+        self._key = _key(option, config.key_variable)
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx.Timeout(config.timeout, connect=min(config.timeout, 10.0), pool=None),
@@ -79,6 +83,21 @@ class Client:
             if refusal.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
                 return []
             raise
+
+    def choose(self, asked: str | None, listed: Sequence[dict[str, Any]]) -> str:
+        """The name of the model to ask for: `asked`, or the only one of those `listed`. Raises ValueError where it is
+        not among them, or None and there are none or several."""
+        names, option = [str(one["id"]) for one in listed], f"{self.option}.model"
+        if asked is None and len(names) == 1:
+            return names[0]
+        if asked is None:
+            there = f"the server lists {len(names)}: {', '.join(names[:5])}" if names else "the server lists none"
+            raise ValueError(f"{option} is not set, and {there}; name one")
+        if names and asked not in names:
+            near = get_close_matches(asked, names, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:5])}"
+            raise ValueError(f"{option}={asked}: the server at {self.config.url} has no such model; {hint}")
+        return asked
 
     def ask(
         self,
@@ -161,18 +180,12 @@ class Client:
 
     def _refusal(self, got: httpx.Response) -> RefusedError:
         """What the server refuses and what to do, in one line."""
-        said, status, k = self._said(got), got.status_code, self.config.k
-        if "logprobs" in said and ("max" in said or "less than" in said):
-            remedy = "ask for fewer, or raise the server's limit (vLLM: --max-logprobs)"
-            return LimitError(f"teacher.server.k={k}: {said}; {remedy}", status)
+        said, status = self._said(got), got.status_code
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             state = "holds a key that is refused" if self._key else "is not set"
-            variable = self.config.key_variable
-            said += f"; the key is read from the environment variable {variable}, which {state}"
+            said += f"; the key is read from the environment variable {self.config.key_variable}, which {state}"
         elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED):
-            said += "; the url ends before /completions, mostly in /v1: is it that of a text server?"
-        elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            said += f"; lower teacher.server.batch_size={self.config.batch_size}"
+            said += f"; the url ends before {self.path}, mostly in /v1: is it that of a text server?"
         elif got.is_redirect:
             said += f"; it points to {got.headers.get('Location')}: give that url"
         return RefusedError(f"{self.name}: {said}", status)
@@ -184,14 +197,35 @@ class Client:
         return self._shown(f"{status} ({message})" if message else status)
 
     def _shown(self, text: str) -> str:
-        text = " ".join(text.split())
-        return (text.replace(self._key, "***") if self._key else text)[:300]
+        return self.masked(" ".join(text.split()))[:300]
+
+    def masked(self, text: str) -> str:
+        """`text` without the key, should a server say it."""
+        return text.replace(self._key, "***") if self._key else text
 
 
-def _key(variable: str) -> str:
+class TeacherClient(Client):
+    """Asks for log-probabilities."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        super().__init__(config, option="teacher.server", path="/completions")
+        self.server = config
+
+    def _refusal(self, got: httpx.Response) -> RefusedError:
+        said, status = self._said(got), got.status_code
+        if "logprobs" in said and ("max" in said or "less than" in said):
+            remedy = "ask for fewer, or raise the server's limit (vLLM: --max-logprobs)"
+            return LimitError(f"teacher.server.k={self.server.k}: {said}; {remedy}", status)
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            said += f"; lower teacher.server.batch_size={self.server.batch_size}"
+            return RefusedError(f"{self.name}: {said}", status)
+        return super()._refusal(got)
+
+
+def _key(option: str, variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ValueError(f"teacher.server.key_variable={variable}: what it holds cannot be a key; set it anew")
+        raise ValueError(f"{option}.key_variable={variable}: what it holds cannot be a key; set it anew")
     return key
 
 

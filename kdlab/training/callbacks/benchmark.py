@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 from kdlab.training.callbacks.ema import Ema
 from kdlab.training.callbacks.metrics import Metrics
 from kdlab.training.evaluation import heldout_metrics
+from kdlab.training.recipe import HIGHER
 
 if TYPE_CHECKING:
     from kdlab.training.data import DistillData
@@ -21,7 +22,7 @@ def better(monitor: str, new: float, old: float | None, *, by: float = 0.0) -> b
     """Whether `new` improves on `old` by more than `by`. A nan never does."""
     if old is None:
         return new == new
-    return new - old > by if monitor.endswith(("agreement", "accuracy")) else old - new > by
+    return new - old > by if monitor in HIGHER else old - new > by
 
 
 class Benchmark(Callback):  # type: ignore[misc]
@@ -53,9 +54,10 @@ class Benchmark(Callback):  # type: ignore[misc]
         self.seconds = 0.0
 
     def monitored(self, monitor: str, metrics: dict[str, float]) -> float:
-        """The value of a monitor; "auto" is `kl` where student and teacher share a vocabulary, else `nll`."""
+        """The value of a monitor; "auto" is `kl` where student and teacher share a vocabulary or classes, else `nll`,
+        and `rmse` of a regression."""
         if monitor == "auto":
-            monitor = "kl" if "kl" in metrics else "nll"
+            monitor = next(name for name in ("kl", "nll", "rmse") if name in metrics)
         return metrics[monitor]
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

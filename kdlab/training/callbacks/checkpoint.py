@@ -19,7 +19,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
 
-from kdlab.training.durable import disk_is_full, write_atomically
+from kdlab.durable import disk_is_full, write_atomically
 from kdlab.training.options import refuse_changes
 from kdlab.training.stopping import RunFailed
 

@@ -13,7 +13,10 @@ from kdlab.training.metrics_file import MetricsFile, Value
 if TYPE_CHECKING:
     from kdlab.training.module import StepResult
 
-HELDOUT = ("rows", "tokens", "nll", "perplexity", "kl", "top1_agreement", "bits_per_byte", "divergence")
+HELDOUT = (
+    *("rows", "tokens", "nll", "perplexity", "kl", "top1_agreement", "bits_per_byte", "divergence"),
+    *("accuracy", "macro_f1", "rmse"),
+)
 """The columns of an evaluation."""
 
 

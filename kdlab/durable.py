@@ -14,22 +14,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, beside: str | None = None) -> None:
     """`write` a file beside `path`, force it to the disk, then rename it over `path`.
 
-    Raises whatever `write` raises (OSError on a full disk); the file at `path` is then as it was.
+    Its name is meanwhile `beside` (None: one that two processes at once would share). Raises whatever `write` raises
+    (OSError on a full disk); the file at `path` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.writing")
+    draft = path.with_name(beside or f".{path.name}.writing")
     try:
-        with beside.open("wb") as file:
+        with draft.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        draft.replace(path)
     except BaseException:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 

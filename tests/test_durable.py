@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.training.durable import FolderLock, disk_is_full, read_json, replace_folder, write_atomically, write_json
+from kdlab.durable import FolderLock, disk_is_full, read_json, replace_folder, write_atomically, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -1,0 +1,1 @@
+"""Classifiers: how a dataset is prepared for one, and how one is judged."""

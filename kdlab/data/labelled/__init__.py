@@ -1,0 +1,1 @@
+"""Rows with labels: classes, folds, leakage, and the examples that a classifier reads."""

@@ -1,0 +1,1 @@
+"""`kdlab publish`: a finished model with its card, to the hub."""

@@ -1,0 +1,61 @@
+"""How the classes are spread over the folds, as a plot: `label_distribution([[90, 10], [88, 12]], ["no", "yes"])`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdlab.reporting.plots import CARD, COLOURS, INK, LINES, as_svg, blank
+
+STACKED = COLOURS - 1
+"""Up to so many classes are parts of a bar a fold; more are points over the classes, a line a fold."""
+
+
+def label_distribution(counts_per_fold: Sequence[Sequence[int]], names: Sequence[str], *, key: str = "labels") -> str:
+    """`counts_per_fold[fold][class]` as an `<svg>`: the share of each class in every fold, the folds numbered from 0.
+
+    Few classes are stacked bars; many are lines over the classes, the commonest first, that lie on each other where the
+    folds are alike. `key` is unique on the page (SVG ids are the document's).
+    """
+    assert counts_per_fold
+    assert all(len(counts) == len(names) for counts in counts_per_fold)
+    shares = [[count / max(sum(counts), 1) for count in counts] for counts in counts_per_fold]
+    return (_stacked if len(names) <= STACKED else _lined)(shares, names, key)
+
+
+def _stacked(shares: Sequence[Sequence[float]], names: Sequence[str], key: str) -> str:
+    figure, axes = blank(5.4, 0.9 + 0.28 * len(shares))
+    starts = [0.0] * len(shares)
+    for index, name in enumerate(names):
+        widths = [100 * fold[index] for fold in shares]
+        axes.barh(range(len(shares)), widths, left=starts, height=0.72, color=LINES[1 + index], label=name)
+        for fold, (start, width) in enumerate(zip(starts, widths, strict=True)):
+            if width >= 8:
+                place = (start + width / 2, fold)
+                axes.annotate(f"{width:.0f}", place, ha="center", va="center", color=CARD, fontsize=8)
+        starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    axes.set_xlim(0, 100)
+    axes.set_yticks(range(len(shares)), [str(fold) for fold in range(len(shares))])
+    axes.invert_yaxis()
+    axes.set_xlabel("% of the fold's rows")
+    axes.set_ylabel("fold")
+    axes.tick_params(axis="y", length=0)
+    columns = min(len(names), 3)
+    figure.legend(loc="outside upper center", ncols=columns, frameon=False, labelcolor=INK, fontsize=9)
+    return as_svg(figure, key=key, label=_label(shares, names))
+
+
+def _lined(shares: Sequence[Sequence[float]], names: Sequence[str], key: str) -> str:
+    figure, axes = blank(5.4, 2.9)
+    order = sorted(range(len(names)), key=lambda index: -sum(fold[index] for fold in shares))
+    for number, fold in enumerate(shares):
+        values = [100 * fold[index] for index in order]
+        axes.plot(values, color=LINES[number % COLOURS], linewidth=1, alpha=0.7)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"the {len(names)} classes, the commonest first")
+    axes.set_ylabel("% of the fold's rows")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return as_svg(figure, key=key, label=_label(shares, names))
+
+
+def _label(shares: Sequence[Sequence[float]], names: Sequence[str]) -> str:
+    return f"the share of each of {len(names)} classes in {len(shares)} folds"

@@ -1,0 +1,189 @@
+"""Benchmarks of others (MT-Bench, lm-evaluation-harness) on teacher and student, before training and after.
+
+Both times the same items are asked. What teacher and untrained student are worth is kept in benchmarks.json, so a run
+that is continued does not ask again; MT-Bench keeps every answer and every judgement besides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdlab.benchmarking.lines import key_of
+from kdlab.benchmarking.telling import told_lines
+from kdlab.durable import read_json, write_json
+from kdlab.models.weights_hash import tensors_hash
+from kdlab.text.templates import read_template
+from kdlab.training.callbacks.random_state import restore, seed_all, state
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdlab.benchmarking.harness import Harness
+    from kdlab.benchmarking.mt_bench import MTBench
+    from kdlab.benchmarking.writing import Answerer
+    from kdlab.training.pair import ModelPair
+    from kdlab.training.recipe import TrainConfig
+
+KEPT = "benchmarks.json"
+Metrics = dict[str, Any]
+"""What a model's metrics in run.json get: "mt_bench" and "harness", and after training "pairwise"."""
+
+
+class Suites:
+    """The benchmarks of one run; without any, `before` and `after` do nothing.
+
+    `options` are those that decide what the run computes, `record` is the content of run.json, `say` prints a line.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        options: Mapping[str, Any],
+        device: torch.device,
+        record: dict[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.folder, self.options, self.device = config, folder, options, device
+        self.record, self.say = record, say
+        self.wanted = config.benchmark.mt_bench is not None or config.benchmark.harness is not None
+
+    def before(self, pair: ModelPair, tokenizer: Any) -> None:
+        """Ask the teacher, where it is a model here, and the student as it is; both into the record."""
+        if not self.wanted:
+            return
+        self._kept = self._measure_before(pair, tokenizer)
+        self.record["benchmarks"] = self._kept["about"]
+        self.record["files"]["benchmarks"] = KEPT
+        self._enter("teacher", self._kept["teacher"])
+        self._enter("before", self._kept["before"])
+
+    def after(self, pair: ModelPair, tokenizer: Any) -> None:
+        """Ask the student with the weights that it ends with, and compare its answers with those from before."""
+        if not self.wanted:
+            return
+        began = time.perf_counter()
+        model = self._student(pair, tokenizer)
+        found = self._measure("after", model)
+        if self._bench is not None and "pairwise" in self._bench.config.modes:
+            before = self._bench.kept("before", self._kept["answers"])
+            found["pairwise"] = self._bench.compare(before, self._bench.answer("after", self._answerer(model)))
+        self.record["benchmarks"]["seconds"]["after"] = time.perf_counter() - began
+        self._enter("after", found)
+
+    def _measure_before(self, pair: ModelPair, tokenizer: Any) -> dict[str, Any]:
+        """What is kept of an earlier process, where it asked the same of the same models; else measured and kept."""
+        student, teacher = self._student(pair, tokenizer), self._teacher(pair)
+        benchmark = self.config.benchmark
+        told = [asdict(suite) if suite is not None else None for suite in (benchmark.mt_bench, benchmark.harness)]
+        key = key_of(student.identity, None if teacher is None else teacher.identity, told)
+        path = self.folder / KEPT
+        kept = read_json(path)
+        if isinstance(kept, dict) and kept.get("key") == key:
+            return kept
+        began = time.perf_counter()
+        of_teacher = {} if teacher is None else self._measure("teacher", teacher)
+        of_student = self._measure("before", student)
+        about: dict[str, Any] = {"seconds": {"before": time.perf_counter() - began}}
+        if self._bench is not None:
+            about["mt_bench"] = self._bench.about()
+        if benchmark.harness is not None:
+            about["harness"] = self._harness.about
+        kept = {
+            "key": key,
+            "teacher": of_teacher,
+            "before": of_student,
+            "answers": None if self._bench is None else self._answerer(student).identity,
+            "about": about,
+        }
+        write_json(path, kept)
+        return kept
+
+    def _measure(self, stage: str, asked: Asked) -> Metrics:
+        """All benchmarks of one model. The random state is as it was after it."""
+        found: Metrics = {}
+        mt_bench, harness = self.config.benchmark.mt_bench, self.config.benchmark.harness
+        others = stage != "teacher"
+        saved = state()
+        seed_all(0)
+        try:
+            if mt_bench is not None and self._bench is not None and (others or mt_bench.teacher):
+                if others or "single" in mt_bench.modes:
+                    given = self._bench.answer(stage, self._answerer(asked))
+                if "single" in mt_bench.modes:
+                    found["mt_bench"] = self._bench.rate(stage, given)
+            if harness is not None and (others or harness.teacher):
+                self.say(f"lm-evaluation-harness, {stage}: {', '.join(harness.tasks)}")
+                found["harness"] = self._harness.run(asked.model, asked.tokenizer)
+        finally:
+            restore(saved)
+        return found
+
+    @cached_property
+    def _bench(self) -> MTBench | None:
+        from kdlab.benchmarking.mt_bench import FOLDER, MTBench
+
+        config = self.config.benchmark.mt_bench
+        if config is None:
+            return None
+        return MTBench(config, self.folder / FOLDER, device=self.device, progress=self.config.trainer.progress)
+
+    @cached_property
+    def _harness(self) -> Harness:
+        from kdlab.benchmarking.harness import Harness
+
+        assert self.config.benchmark.harness is not None
+        return Harness(self.config.benchmark.harness)
+
+    def _student(self, pair: ModelPair, tokenizer: Any) -> Asked:
+        """The student as it is now: what a run trains, on top of what its options fix."""
+        model = pair.split.model
+        trained = tensors_hash((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+        return Asked(
+            model=model, tokenizer=tokenizer, identity=key_of(dict(self.options), trained), template=self._template
+        )
+
+    def _teacher(self, pair: ModelPair) -> Asked | None:
+        teacher = pair.teacher
+        if teacher is None or teacher.model is None:
+            return None
+        template = None if self.config.loss.pairing == "cross" else self._template
+        return Asked(
+            model=teacher.model, tokenizer=teacher.tokenizer, identity=str(teacher.identity), template=template
+        )
+
+    @cached_property
+    def _template(self) -> str | None:
+        path = self.config.dataset.template
+        return None if path is None else read_template(path)
+
+    def _answerer(self, asked: Asked) -> Answerer:
+        from kdlab.benchmarking.writing import Answerer
+
+        return Answerer(
+            asked.model, asked.tokenizer, identity=asked.identity, template=asked.template, device=self.device
+        )
+
+    def _enter(self, stage: str, found: Metrics) -> None:
+        """Into the record, and in words."""
+        if found:
+            self.record["metrics"][stage] = (self.record["metrics"][stage] or {}) | found
+        for line in told_lines(stage, found):
+            self.say(line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A model that is asked, the tokenizer that it reads with, what names its weights, and a chat template in place of
+    the tokenizer's own."""
+
+    model: Any
+    tokenizer: Any
+    identity: str
+    template: str | None
