@@ -29,6 +29,8 @@ def check_model(option: str, path: str, *, labelled: bool = False) -> None:
     if path.startswith("tiny:") and path.removeprefix("tiny:") not in tiny.KINDS:
         raise ValueError(f"{option}={path}: must be one of {', '.join(f'tiny:{known}' for known in tiny.KINDS)}")
     check_place(option, path)
+    if is_adapter(Path(path).expanduser()):
+        base_of(Path(path).expanduser(), f"{option}={path}")  # whatever is amiss is said of the option
     check_family(f"{option}={path}", kind_of(path), labelled=labelled)
 
 

@@ -126,6 +126,10 @@ class _Compared:
     kl: float = 0.0
 
     def add(self, theirs: Floats, ours: Floats, ids: Sequence[Sequence[int]], original: Variant) -> None:
+        """Raises ValueError for logits that are not finite: every comparison with them would be void."""
+        for who, logits in (("the original's", theirs), ("its", ours)):
+            if not np.isfinite(logits).all():
+                raise ValueError(f"{who} logits are not finite, so nothing can be compared")
         if original.kind != CLASSIFIER:
             rows = [(theirs[b, : len(row)], ours[b, : len(row)]) for b, row in enumerate(ids)]
         else:

@@ -30,7 +30,7 @@ def base_of(folder: Path, name: str) -> tuple[str, str | None]:
     safetensors weights."""
     told = adapter_config(folder, name)
     base = told.get("base_model_name_or_path")
-    beside = folder.resolve().parent / "model"
+    beside = folder.parent / "model"
     remedy = f"give the merged model, {beside}" if (beside / "config.json").is_file() else "merge it with its model"
     if not base:
         raise ValueError(f"{name}: an adapter that names no base model ({CONFIG}); {remedy}")

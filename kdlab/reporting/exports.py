@@ -13,6 +13,8 @@ from kdlab.reporting.repeats import REPEATED
 from kdlab.reporting.runs import Run
 
 EXPORT = "export.json"
+ORIGINAL = "torch"
+"""The name of the entry that is the model itself; it is missing where no variant could be held against it."""
 
 
 class Column(NamedTuple):
@@ -56,7 +58,7 @@ def export_cells(export: Run) -> tuple[list[str], list[list[str]]]:
     """The head and rows of one export's table; numbers that no variant has make no column."""
     found = variants(export)
     shown = [column for column in COLUMNS if any(one.number(*column.keys) is not None for one in found)]
-    original = found[0].number("disk_bytes") if found else None
+    original = next((one.number("disk_bytes") for one in found if one.name == ORIGINAL), None)
     rows = []
     for one in found:
         disk = one.number("disk_bytes")

@@ -117,7 +117,7 @@ class Session:
             refuse_missing(teacher, pair.judge, config, data, student.tokenizer)
         module = DistillData(config, data, pad_id=_pad_id(student.tokenizer))
         fold = None if labelled is None else FoldCallback(data, self.output_dir if self.rank == 0 else None)
-        if fold is not None:
+        if labelled is not None and fold is not None:
             self.say("\n".join([str(labelled), *seen_lines(config, labelled)]))
             fold.apply(module)  # at once: the models are measured on its rows before Lightning begins
             self.record["files"]["folds"] = FOLDS

@@ -80,7 +80,7 @@ def test_the_model_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "begun" / "adapter").mkdir(parents=True)
     for path, remedy in (
         ("run", "the folder of a run; its model is model.path=run/model"),
-        ("run/adapter", "an adapter without its model; use model.path=run/model"),
+        ("run/adapter", "an adapter that names no base model (adapter_config.json); give the merged model, run/model"),
         ("begun", "has an adapter and no model/; finish the run, which merges the two into model/"),
     ):
         assert main(["evaluate", f"model.path={path}", *OPTIONS]) == 2

@@ -60,6 +60,16 @@ def test_a_model_that_writes_is_good_by_its_kl(export) -> None:
     assert note([found]) == f"Each was run on {rows}. A variant is good with a KL of at most 0.05000."
 
 
+def test_sizes_are_shares_of_the_original_wherever_it_stands(export) -> None:
+    (found,) = read_all([export(variants=[BAD, TORCH, INT8])]).exports
+    head, rows = export_cells(found)
+    shares = {row[0]: row[head.index("of the original's size")] for row in rows}
+    assert shares["onnx_int8"] == f"25.0{NBSP}%"
+    (alone,) = read_all([export("other", variants=[BAD, INT8])]).exports
+    head, rows = export_cells(alone)
+    assert {row[head.index("of the original's size")] for row in rows} == {"–"}
+
+
 def test_printed_and_on_the_page(export, capsys, tmp_path: Path) -> None:
     folder = export()
     print_table([folder])
