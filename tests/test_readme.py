@@ -58,7 +58,8 @@ def test_command(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("kdlab.config.teachers.read_manifest", a_cache)
     composer = composer_of(TELLS.get(verb, verb))
     flags = check_flags(rest) if verb == "check" else job_flags(verb, rest)
-    for option, path in (word.split("=", 1) for word in flags.overrides if re.match(r"\w+\.(heldout_)?path=", word)):
+    named = re.compile(r"(\w+\.(heldout_)?path|values\.(data|model))=")
+    for option, path in (word.split("=", 1) for word in flags.overrides if named.match(word)):
         make_local(tmp_path, option, path)
     jobs = sweep_jobs(composer, flags.overrides) if flags.multirun else [flags.overrides]
     for job in (jobs or [])[:: max(len(jobs or []) - 1, 1)]:  # of a sweep the first and the last

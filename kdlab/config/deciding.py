@@ -47,7 +47,10 @@ def check_judges(config: TrainConfig) -> None:
     for option, monitor in monitors(config):
         needs = {**dict.fromkeys(OF_CLASSES, "classes"), **dict.fromkeys(OF_NUMBERS, "numbers")}.get(monitor)
         if needs is not None and needs != has:
-            raise ValueError(f"{option}={monitor}: judges {needs}, and dataset.labels has none")
+            of_text = "dataset.labels is not set: give it, or use nll or perplexity"
+            raise ValueError(
+                f"{option}={monitor}: judges {needs}, and {of_text if labels is None else f'labels are {has}'}"
+            )
         if monitor == "perplexity" and has != "text":
             raise ValueError(
                 f"{option}=perplexity: judges written text; with dataset.labels use nll, or rmse of numbers"

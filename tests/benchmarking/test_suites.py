@@ -56,6 +56,7 @@ def reply(body: dict[str, Any]) -> str:
     return f"[[{'ABC'[rating_of(body['messages'][1]['content']) % 3]}]]" if pair else rates(body)
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_before_and_after_and_pays_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

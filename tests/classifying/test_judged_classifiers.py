@@ -133,6 +133,7 @@ def test_every_figure_is_that_of_scikit_learn(
     assert "always the commonest class" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_and_ends_as_an_unbroken_one(
     model: Callable[..., Path], judge: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_killed_job_goes_on_and_ends_as_an_unbroken_one(
     assert again["finished"] == record["finished"]
 
 
+@pytest.mark.slow
 def test_other_weights_or_rows_do_not_go_on(
     model: Callable[..., Path], judge: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +201,7 @@ def test_without_test_rows_the_held_out_ones_are_judged(model: Callable[..., Pat
     assert (record["classification"]["part"], record["classification"]["rows"]) == ("heldout", 10)
 
 
+@pytest.mark.slow
 def test_some_rows_are_drawn_and_not_the_first(
     model: Callable[..., Path], judge: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -211,6 +214,7 @@ def test_some_rows_are_drawn_and_not_the_first(
     assert chosen[0] != list(range(6))
 
 
+@pytest.mark.slow
 def test_rows_that_the_model_has_learnt_from_are_told_of(
     model: Callable[..., Path],
     judge: Callable[..., Any],

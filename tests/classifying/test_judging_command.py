@@ -42,6 +42,7 @@ def test_a_classifier_is_judged(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "all rows are decided" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_of_classifiers_ends_with_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["evaluate", "-m", "model.path=run/model,run", *LABELS, "writing.accelerator=cpu"]
     assert main(sweep) == 0

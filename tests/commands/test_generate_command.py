@@ -72,6 +72,7 @@ def test_what_is_kept_and_why_the_rest_is_not() -> None:
     assert sum(left_out.values()) + len(kept) == len(answers)
 
 
+@pytest.mark.slow
 def test_a_student_is_trained_on_what_a_teacher_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     prompt = "prompt.teacher='You are a teacher. {question}'"
     words = [*COMMAND, "name=taught", "writing=sampled", "writing.draws=2", "writing.max_new_tokens=80", prompt]

@@ -108,6 +108,7 @@ def test_the_first_process_of_a_job_reports(
     assert (train.calls[0][1] / "samples.md").exists() is reported
 
 
+@pytest.mark.slow
 def test_a_failing_job_leaves_the_others_alone(train: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(config: TrainConfig) -> None:
         if config.seed == 1:

@@ -89,6 +89,7 @@ def test_presets_of_the_other_verb_are_named(composer: Composer) -> None:
         load_with(composer, [])
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_folder_a_job_and_one_for_all_sets_of_stages(composer: Composer) -> None:
     jobs = sweep_jobs(composer, ["experiment=two", "fold=range(0,2)", "stages.written.enabled=true", "values.data=x"])
     assert jobs is not None

@@ -28,6 +28,7 @@ def steps(name: str) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(opened) if row["phase"] == "train"]
 
 
+@pytest.mark.slow
 def test_a_student_is_taught_from_disk(told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", *told, "codec=topk", "codec.k=9999", "codec.step=0", "output=kept"]) == 0
     cached = ["teacher=cached", "teacher.path=kept", "teacher.model=tiny:llama"]

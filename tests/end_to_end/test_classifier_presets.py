@@ -73,6 +73,7 @@ def test_the_teacher_and_the_student_of_helpsteer2(data: str, tmp_path: Path) ->
     assert model.config.id2label == {0: "low", 1: "medium", 2: "high"}
 
 
+@pytest.mark.slow
 def test_a_student_of_classify_small_is_cut_from_a_classifier(data: str, tmp_path: Path) -> None:
     base = save_tiny("llama", tmp_path / "base")
     rows, alone = [f"dataset.path={data}"], ["teacher=none", "loss=hard", "student=pretrained"]

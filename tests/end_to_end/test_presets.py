@@ -166,6 +166,7 @@ def test_cross_tokenizer(run: Run, tmp_path: Path) -> None:
     assert "kl" not in after
 
 
+@pytest.mark.slow
 def test_scitldr_teaches_a_teacher_and_then_a_student(run: Run, tmp_path: Path) -> None:
     small = [f"student.architecture.{name}={size}" for name, size in (("d_model", 32), ("d_kv", 8), ("d_ff", 48))]
     small += ["student.architecture.num_layers=1", "student.architecture.num_decoder_layers=1"]

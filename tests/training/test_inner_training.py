@@ -253,6 +253,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(job, start, kill_after, 
     assert "eager" not in (tmp_path / "whole" / "model" / "config.json").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_falls(job, start, tmp_path):
     config = small(job, max_steps=20, batch_size=27, optimizer=AdamW(lr=0.01), loss=LOSSES["hard"]())
     start(config, tmp_path)

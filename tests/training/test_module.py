@@ -244,6 +244,7 @@ def one_of_two(rank: int, port: int, config, folder: Path) -> None:
     train(config, output_dir=folder, resolved=dataclasses.asdict(config), overrides=[])
 
 
+@pytest.mark.slow
 def test_two_ranks_of_4_are_one_of_8(job, start, tmp_path):
     options = {"max_steps": 3, "accumulate": 2, "evaluate_every": 3, "ema": 0.9}
     start(job(batch_size=8, **options), tmp_path / "one")
