@@ -114,6 +114,8 @@ class _Job:
         try:
             self.write(name, folder, made)
             return self.judged(found | self.measure(folder) | {"measured": self.measured(name)})
+        except AssertionError:  # a fault of ours
+            raise
         except Exception as error:  # whatever a backend raises: one variant fails, the others go on
             if isinstance(error, OSError) and disk_is_full(error):
                 raise RunFailed(f"{folder}: {error.strerror}; make room and rerun the same command") from error
