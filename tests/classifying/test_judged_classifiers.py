@@ -254,6 +254,7 @@ def test_a_number_is_judged_by_its_distance(
     assert record["accuracy"]["count"] == 0
 
 
+@pytest.mark.slow
 def test_two_classifiers_are_compared_over_the_same_rows(
     model: Callable[..., Path], judge: Callable[..., Any], tmp_path: Path
 ) -> None:

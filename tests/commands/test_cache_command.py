@@ -18,6 +18,7 @@ from kdlab.cli import main
 WORDS = ["cache", "experiment=smoke", "codec=topk", "codec.k=8", "dataset.num_samples=6", "shard_rows=4000"]
 
 
+@pytest.mark.slow
 def test_written_shown_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

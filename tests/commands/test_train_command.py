@@ -58,6 +58,7 @@ def test_a_sweep_runs_every_job_in_its_own_folder(train: Recorder, tmp_path: Pat
     assert [call[0].seed for call in train.calls] == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_cluster_may_make_every_run_a_sweep(train: Recorder, tmp_path: Path) -> None:
     cluster = tmp_path / "conf" / "cluster" / "mine.yaml"
     cluster.parent.mkdir(parents=True)

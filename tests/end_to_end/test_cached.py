@@ -55,6 +55,7 @@ def test_many_students_from_one_cache(told: list[str]) -> None:
     assert len({record["models"]["teacher"]["identity"] for record in records}) == 1
 
 
+@pytest.mark.slow
 def test_what_does_not_match_is_refused_in_one_line(told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", *told, "codec=topk", "codec.k=8", "output=kept"]) == 0
     cached = ["teacher=cached", "teacher.path=kept"]

@@ -26,6 +26,7 @@ def rows(folder):
 @pytest.mark.parametrize(
     ("kind", "package"), [("nf4", "bitsandbytes"), ("bnb8", "bitsandbytes"), ("torchao_int8", "torchao")]
 )
+@pytest.mark.slow
 def test_a_killed_run_over_packed_weights_continues_bit_for_bit(kind, package, job, start, kill_after, tmp_path):
     pytest.importorskip(package)
     base = save_tiny("llama", tmp_path / "base", seed=5)
