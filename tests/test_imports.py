@@ -20,6 +20,7 @@ LAYERS = {
     "rows": 0,
     "batch": 0,
     "proportions": 0,
+    "limits": 0,
     "durable": 0,
     "losses": 1,
     "text": 1,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kdlab.data.dataset import DatasetConfig
+from kdlab.limits import at_least, one_of
 from kdlab.models import dtype as dtypes
 from kdlab.models.quantization import QuantizationConfig
 from kdlab.text.prompts import PromptConfig
-from kdlab.training.recipe import ACCELERATORS, ClusterConfig, at_least, one_of
+from kdlab.training.recipe import ACCELERATORS, ClusterConfig
 
 RULES = ("s1", "boxed_last")
 

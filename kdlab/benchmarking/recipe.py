@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kdlab.limits import at_least, one_of
 from kdlab.teachers.options import check_reach
 
 JUDGES = ("server", "local")
@@ -41,10 +42,10 @@ class JudgeConfig:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of(f"{JUDGE}.kind", self.kind, JUDGES)
+        one_of(f"{JUDGE}.kind", self.kind, JUDGES)
         check_reach(JUDGE, self, path="/chat/completions")
         for name in ("max_tokens", "tries"):
-            _at_least(f"{JUDGE}.{name}", getattr(self, name), 1)
+            at_least(f"{JUDGE}.{name}", getattr(self, name), 1)
         for name in ("price_in", "price_out", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
@@ -76,11 +77,11 @@ class MTBenchConfig:
         if not self.modes:
             raise ValueError(f"benchmark.mt_bench.modes=[]: name one of {', '.join(MODES)}, or benchmark.mt_bench=null")
         for mode in self.modes:
-            _one_of("benchmark.mt_bench.modes", mode, MODES)
+            one_of("benchmark.mt_bench.modes", mode, MODES)
         if self.questions is not None:
-            _at_least("benchmark.mt_bench.questions", self.questions, 1)
-        _at_least("benchmark.mt_bench.max_new_tokens", self.max_new_tokens, 1)
-        _at_least("benchmark.mt_bench.batch_size", self.batch_size, 1)
+            at_least("benchmark.mt_bench.questions", self.questions, 1)
+        at_least("benchmark.mt_bench.max_new_tokens", self.max_new_tokens, 1)
+        at_least("benchmark.mt_bench.batch_size", self.batch_size, 1)
 
 
 @dataclass(kw_only=True)
@@ -100,17 +101,7 @@ class HarnessConfig:
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"benchmark.harness.tasks={self.tasks}: names a task twice")
         if self.limit is not None:
-            _at_least("benchmark.harness.limit", self.limit, 1)
+            at_least("benchmark.harness.limit", self.limit, 1)
         if self.fewshot is not None:
-            _at_least("benchmark.harness.fewshot", self.fewshot, 0)
-        _at_least("benchmark.harness.batch_size", self.batch_size, 1)
-
-
-def _at_least(option: str, value: int, lowest: int) -> None:
-    if value < lowest:
-        raise ValueError(f"{option}={value}: must be at least {lowest}")
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{option}={value}: must be one of {', '.join(allowed)}")
+            at_least("benchmark.harness.fewshot", self.fewshot, 0)
+        at_least("benchmark.harness.batch_size", self.batch_size, 1)

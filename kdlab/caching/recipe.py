@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kdlab.limits import at_least
 from kdlab.teachers.codecs import Codec
 from kdlab.teachers.codecs.hidden import HiddenCodec
-from kdlab.training.recipe import TrainConfig, at_least
+from kdlab.training.recipe import TrainConfig
 
 
 @dataclass(kw_only=True)

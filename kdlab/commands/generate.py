@@ -8,26 +8,18 @@ The same command continues where it was interrupted. Of a sweep (-m), every job 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
-from kdlab.commands.failures import answered
-from kdlab.commands.flags import job_flags
+from kdlab.commands.flags import Flags
+from kdlab.commands.verb import run_verb
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0 done, 1 failed, 2 mistyped, 130 interrupted."""
-    again = shlex.join(["kdlab", "generate", *argv])
-    return answered(lambda: _main(argv), interrupted=f"interrupted; the same command continues: {again}")
+    return run_verb("generate", argv, _start)
 
 
-def _main(argv: Sequence[str]) -> int:
-    flags = job_flags("generate", argv)
-    if flags.help:
-        from kdlab.commands.job_help import help_text
-
-        print(help_text("generate", flags.config_dir))
-        return 0
+def _start(flags: Flags) -> int:
     from kdlab.commands.answer_jobs import generating
     from kdlab.commands.jobs import start
 

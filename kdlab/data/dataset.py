@@ -151,6 +151,12 @@ class Side:
     seq2seq: bool = False
     entries: int | None = None
 
+    @property
+    def pad_id(self) -> int:
+        """The pad token, else EOS: the first that the model can look up, else 0. Padding is masked, but read."""
+        known = [i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None]
+        return next((int(i) for i in known if self.entries is None or i < self.entries), 0)
+
 
 def refuse_prompt(config: DatasetConfig, prompt: PromptConfig) -> None:
     """Raise ValueError where a teacher's own prompt does not go with how the dataset is read."""

@@ -93,15 +93,9 @@ def open_readers(config: DatasetConfig, student: Side, teacher: Side | None, pro
     if teacher is None and not prompt.privileged:
         return readers
     if teacher is None:
-        return replace(readers, teacher=encoder, same_tokens=True, pad_id=_pad_id(student))
+        return replace(readers, teacher=encoder, same_tokens=True, pad_id=student.pad_id)
     other = Encoder(teacher.tokenizer, supervise=config.supervise, seq2seq=teacher.seq2seq, bytes_too=True)
-    return replace(readers, teacher=other, pad_id=_pad_id(teacher), bos_id=_bos_id(teacher))
-
-
-def _pad_id(side: Side) -> int:
-    """The pad token, else EOS: the first that the model can look up. Padding is masked, but read."""
-    known = [i for i in (side.tokenizer.pad_token_id, side.tokenizer.eos_token_id) if i is not None]
-    return next((int(i) for i in known if side.entries is None or i < side.entries), 0)
+    return replace(readers, teacher=other, pad_id=teacher.pad_id, bos_id=_bos_id(teacher))
 
 
 def _bos_id(side: Side) -> int | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from kdlab.answering.recipe import ModelConfig
 from kdlab.data.dataset import DatasetConfig
-from kdlab.training.recipe import ACCELERATORS, ClusterConfig, at_least, one_of
+from kdlab.limits import at_least, one_of
+from kdlab.training.recipe import ACCELERATORS, ClusterConfig
 
 VARIANTS = (
     "onnx",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from kdlab.benchmarking.recipe import HarnessConfig, MTBenchConfig
 from kdlab.data.dataset import DatasetConfig
+from kdlab.limits import at_least, one_of
 from kdlab.losses.base import Loss
 from kdlab.losses.inner import InnerConfig
 from kdlab.losses.kullback_leibler import ForwardKL
@@ -26,19 +27,6 @@ PRECISIONS = ("auto", "32", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 GENERATION_METRICS = ("rouge", "bleu", "chrf", "accuracy")
 LOGGERS = ("tensorboard", "wandb", "wandb_offline")
-
-
-def at_least(option: str, value: float | None, lowest: float, *, unset: bool = False) -> None:
-    """Refuse a `value` below `lowest`, and None where the option may not be `unset`."""
-    if value is None and unset:
-        return
-    if value is None or not value >= lowest:
-        raise ValueError(f"{option}={value}: must be {'null or ' if unset else ''}at least {lowest:g}")
-
-
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{option}={value}: must be one of {', '.join(allowed)}")
 
 
 @dataclass(kw_only=True)

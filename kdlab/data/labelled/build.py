@@ -80,16 +80,10 @@ def _read(
         labels=rows.labels,
         rows=rows.numbers,
         max_length=labelled.task.max_length,
-        pad_id=_pad_id(side),
+        pad_id=side.pad_id,
         teacher=teacher,
     )
     return store, cut
-
-
-def _pad_id(side: Side) -> int:
-    """The pad token, else EOS, else 0: padding is masked."""
-    known = [i for i in (side.tokenizer.pad_token_id, side.tokenizer.eos_token_id) if i is not None]
-    return next((int(i) for i in known if side.entries is None or i < side.entries), 0)
 
 
 def _reading(labelled: Labelled, rows: LabelledRows) -> Reading:
