@@ -64,8 +64,8 @@ def take_apart(config: Any, folder: Path) -> None:
 
     from kdlab.exporting.examples import read_examples
     from kdlab.exporting.graph import GRAPH
-    from kdlab.exporting.onnx_forms import quiet_quantiser
-    from kdlab.exporting.outliers import Graph, largest, pack_tables, per_token, spread
+    from kdlab.exporting.onnx_forms import pack_blocks, quiet_quantiser
+    from kdlab.exporting.outliers import Graph, largest, narrowing, pack_tables, per_token, spread
     from kdlab.exporting.variants import open_variant
     from kdlab.exporting.verify import verify
 
@@ -77,20 +77,29 @@ def take_apart(config: Any, folder: Path) -> None:
         "tables, spread": "ts",
         "tables, per token": "tp",
     }
-    parts |= {"tables, spread, per token": "tsp", "all, and the head in float32": "tsph"}
+    parts |= {
+        "tables, spread, per token": "tsp",
+        "tables, spread, per token, head in float32": "tsph",
+        "all: the same, blocks where it narrows": "tsphb",
+    }
     print("\n| parts of the recipe | MB | agreement | KL | x torch | x in batches |\n|---|---|---|---|---|---|")
     for name, chosen in parts.items():
         beside = folder / "apart"
         shutil.copytree(folder / "onnx", beside, dirs_exist_ok=True)
         graph = Graph(folder / "onnx" / GRAPH)
-        kept = [list(graph.products().values())[-1][-1].name] if "h" in chosen else []
+        kept = graph.names()[-1:] if "h" in chosen else []
+        blocks = narrowing(graph, but=kept) if "b" in chosen else []
+        rest = [*kept, *blocks]
         if "s" in chosen:
             tops = largest(graph, examples.calibration, scratch=beside / "seen.onnx", large=False)
-            spread(graph, tops, but=kept)
+            spread(graph, tops, but=rest)
         if "p" in chosen:
-            per_token(graph, but=kept)
+            per_token(graph, but=rest)
         if "t" in chosen:
             pack_tables(graph)
+        if blocks:
+            with quiet_quantiser():
+                pack_blocks(graph, bits=8, only=blocks)
         graph.save(beside / "prepared.onnx", large=False)
         with quiet_quantiser():
             quantize_dynamic(

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from kdlab.exporting.record import TRACE
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -62,12 +64,10 @@ def write_graph(model: PreTrainedModel, file: Path, *, classifies: bool) -> None
     axes = {0: B, 1: T}
     with quiet_exporter():
         try:
-            torch.onnx.export(
+            program: Any = torch.onnx.export(
                 Logits(model, classifies=classifies).eval(),
                 (ids_BT, mask_BT),
-                file,
                 dynamo=True,
-                external_data=weights > ONE_FILE,
                 input_names=list(INPUTS),
                 output_names=[OUTPUT],
                 dynamic_shapes=dict.fromkeys(INPUTS, axes),
@@ -77,6 +77,9 @@ def write_graph(model: PreTrainedModel, file: Path, *, classifies: bool) -> None
             raise ValueError(
                 f"{type(model).__name__}: PyTorch exports no ONNX graph of it ({_first(error)})"
             ) from error
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.pop(TRACE, None)  # this machine's folders are nobody else's affair
+        program.save(file, external_data=weights > ONE_FILE)
 
 
 def untie(model: PreTrainedModel) -> None:

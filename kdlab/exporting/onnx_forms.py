@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.exporting.graph import GRAPH, INPUTS, ONE_FILE
-from kdlab.exporting.outliers import Graph, largest, pack_tables, per_token, spread
+from kdlab.exporting.outliers import Graph, largest, narrowing, pack_tables, per_token, spread
 from kdlab.exporting.processor import Processor
 
 BLOCK = 32
-"""Weights that share a scale, where weights alone are packed."""
+"""Weights that share a scale, where they have more than one an output channel."""
 
 
 def quantise_dynamic(
     graph: Path, file: Path, *, processor: Processor, examples: Sequence[Sequence[int]], keep_last: bool
 ) -> None:
     """8-bit weights, one scale an output channel, and embeddings; activations get a range for each token when the model
-    runs. `examples` (token ids) say where the outliers are. `keep_last` leaves the last product in float32: a
-    classifier's head, which is small and decides."""
+    runs. Products that narrow have a scale and a range for each block of 32 inputs. `examples` (token ids) say where
+    the outliers are. `keep_last` leaves the last product in float32: a classifier's head, which is small and
+    decides."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet_quantiser(), _prepared(graph, file, examples, tokens=True, keep_last=keep_last) as (prepared, kept):
@@ -63,14 +64,29 @@ def quantise_static(
 def pack_weights(graph: Path, file: Path, *, bits: int) -> None:
     """Weights in `bits` bits, symmetric, one scale a block of 32 (MatMulNBits); products with activations in 8 bits
     that are made block by block (accuracy level 4). Embeddings in 8 bits, a scale a row."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
     with quiet_quantiser():
         opened = Graph(graph)
         pack_tables(opened)
-        packer = MatMulNBitsQuantizer(opened.model, bits=bits, block_size=BLOCK, is_symmetric=True, accuracy_level=4)
-        packer.process()
-        packer.model.save_model_to_file(str(file), use_external_data_format=_is_large(graph))
+        pack_blocks(opened, bits=bits)
+        opened.save(file, large=_is_large(graph))
+
+
+def pack_blocks(graph: Graph, *, bits: int, only: Sequence[str] | None = None) -> None:
+    """Products (None: all) with weights in `bits` bits, one scale a block of 32, whose inputs are made 8 bits block by
+    block when the model runs."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    others = [] if only is None else sorted(set(graph.names()) - set(only))
+    packer = MatMulNBitsQuantizer(
+        graph.model,
+        bits=bits,
+        block_size=BLOCK,
+        is_symmetric=True,
+        accuracy_level=4,
+        nodes_to_exclude=others,
+    )
+    packer.process()
+    graph.take(packer.model.model)
 
 
 @contextmanager
@@ -80,12 +96,15 @@ def _prepared(
     """The graph made fit for 8 bits, beside `file` for the time of the block, and the names of products that stay."""
     large, scratch = _is_large(graph), file.with_name(".prepared.onnx")
     opened = Graph(graph)
-    kept = [list(opened.products().values())[-1][-1].name] if keep_last else []
+    kept = opened.names()[-1:] if keep_last else []
     try:
-        spread(opened, largest(opened, examples, scratch=scratch, large=large), but=kept)
+        blocks = narrowing(opened, but=kept)
+        rest = [*kept, *blocks]
+        spread(opened, largest(opened, examples, scratch=scratch, large=large), but=rest)
         if tokens:
-            per_token(opened, but=kept)
+            per_token(opened, but=rest)
         pack_tables(opened)
+        pack_blocks(opened, bits=8, only=blocks)
         opened.save(scratch, large=large)
         yield scratch, kept
     finally:
@@ -118,13 +137,16 @@ def _reader(examples: Sequence[Sequence[int]]) -> Any:
 
 @contextmanager
 def quiet_quantiser() -> Iterator[None]:
-    """Without onnxruntime's advice and its list of every node."""
+    """Without onnxruntime's advice and its list of every node, and without the handler and the level that importing its
+    packer sets for the whole process."""
     root = logging.getLogger()
-    level = root.level
+    level, handlers, disabled = root.level, root.handlers[:], root.manager.disable
     try:
-        root.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(disabled)
         root.setLevel(level)
+        root.handlers[:] = handlers

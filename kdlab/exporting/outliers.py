@@ -1,7 +1,8 @@
 """An ONNX graph made fit for 8 bits: the same function, in numbers that a few levels can tell apart.
 
 A decoder's activations have a few columns, and a few tokens, that are a hundred times as large as the rest; one range
-for all then leaves the rest two or three levels. Three rewritings, the first two exact in float32:
+for all then leaves the rest two or three levels. Three rewritings, the first two exact in float32 (products that
+narrow, whose inputs are the worst, are left out of them: they have a range for each block of 32 inputs):
 
     spread     every product X W becomes (X / s) (s W), s_j = max|X_j|^a / max|W_j|^(1-a) for each column j of X
                (SmoothQuant, Xiao et al., 2023), with a = 1/2
@@ -44,8 +45,12 @@ class Graph:
 
         wrapped = ONNXModel(onnx.load(file))
         wrapped.replace_gemm_with_matmul()
-        self.model: Any = wrapped.model
-        self.constants = {constant.name: constant for constant in self.model.graph.initializer}
+        self.take(wrapped.model)
+
+    def take(self, model: Any) -> None:
+        """This model from now on."""
+        self.model: Any = model
+        self.constants = {constant.name: constant for constant in model.graph.initializer}
 
     def products(self, but: Sequence[str] = ()) -> dict[str, list[Any]]:
         """The products with a constant matrix, without those named in `but`, by the name of what is multiplied: q, k
@@ -55,6 +60,10 @@ class Graph:
             if node.op_type == "MatMul" and node.input[1] in self.constants and node.name not in but:
                 found[node.input[0]].append(node)
         return dict(found)
+
+    def names(self) -> list[str]:
+        """Of all products, the last one last."""
+        return [node.name for nodes in self.products().values() for node in nodes]
 
     def array(self, name: str) -> NDArray[Any]:
         from onnx import numpy_helper
@@ -111,6 +120,18 @@ def largest(graph: Graph, examples: Sequence[Sequence[int]], *, scratch: Path, l
         for name, values in zip(names, seen, strict=True):
             top_H = np.abs(values).reshape(-1, values.shape[-1]).max(0)
             found[name] = np.maximum(found[name], top_H) if name in found else top_H
+    return found
+
+
+def narrowing(graph: Graph, *, but: Sequence[str] = ()) -> list[str]:
+    """The names of products with fewer outputs than inputs: what leaves a feed-forward layer, whose inputs are products
+    of two activations, and keys and values that several heads share."""
+    found = []
+    for nodes in graph.products(but).values():
+        for node in nodes:
+            inputs, outputs = graph.constants[node.input[1]].dims
+            if outputs < inputs:
+                found.append(node.name)
     return found
 
 

@@ -13,6 +13,8 @@ from kdlab.training.manifest import now, record_head
 FILE = "export.json"
 TORCH = "torch"
 GOOD, REFUSED, FAILED = "good", "refused", "failed"
+TRACE = "pkg.torch.onnx.stack_trace"
+"""What PyTorch calls the lines of code, each with its file's whole path, that it writes to every node of a graph."""
 
 
 class ExportRecord:
@@ -29,6 +31,7 @@ class ExportRecord:
             "threshold": {"agreement": resolved["agreement"], "kl": resolved["kl"]},
             "threads": None,
             "rows": None,
+            "notes": [],
             "variants": [],
             "error": None,
         }

@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from kdlab.exporting.outliers import LEVELS, Graph, largest, pack_tables, per_token, spread
+from kdlab.exporting.onnx_forms import pack_blocks
+from kdlab.exporting.outliers import LEVELS, Graph, largest, narrowing, pack_tables, per_token, spread
 
 V, H, C = 3000, 32, 5
 
@@ -96,3 +97,32 @@ def test_a_row_of_a_table_errs_by_half_a_step_at_most(file: Path) -> None:
     before = answer(file)
     graph.save(file, large=False)
     np.testing.assert_allclose(answer(file), before, atol=0.02 * np.abs(before).max())
+
+
+def test_products_that_narrow_are_told_by_their_shapes(file: Path) -> None:
+    graph = Graph(file)
+    assert narrowing(graph) == graph.names() == ["left", "right"]
+    assert narrowing(graph, but=["left"]) == ["right"]
+    graph.put("right", np.zeros((H, H), np.float32))
+    assert narrowing(graph) == ["left"], "as many outputs as inputs"
+
+
+def test_blocks_keep_an_outlier_to_themselves(file: Path) -> None:
+    """One input of 128 is a hundred times as large as the rest: only its block of 32 loses digits."""
+    graph = Graph(file)
+    drawn = np.random.default_rng(2)
+    table_VH = drawn.normal(size=(V, 4 * H)).astype(np.float32)
+    table_VH[:, 3] *= 100
+    weights_HC = drawn.normal(size=(4 * H, C)).astype(np.float32)
+    weights_HC[:H] = 0  # what the outlier's block is multiplied by
+    graph.put("table", table_VH)
+    graph.put("left", weights_HC)
+    graph.put("right", np.zeros_like(weights_HC))
+    graph.save(file, large=False)
+    before, packed = answer(file), Graph(file)
+    pack_blocks(packed, bits=8, only=["left"])
+    packed.save(file, large=False)
+    assert [node.op_type for node in packed.model.graph.node].count("MatMulNBits") == 1
+    one_range = np.abs(table_VH).max() / LEVELS  # the step that all inputs would share
+    error = np.abs(answer(file) - before).std()
+    assert 0 < error < 0.05 * one_range * np.linalg.norm(weights_HC, axis=0).mean()
