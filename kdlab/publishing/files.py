@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdlab.durable import to_json
+from kdlab.exporting.record import TRACE
 from kdlab.publishing.private import Cleaner, secrets_in
 from kdlab.publishing.records import Records
 
@@ -41,8 +43,8 @@ class Item:
 
 @dataclass(kw_only=True)
 class Plan:
-    """What goes, in the order in which it goes, and what does not: path to reason. `cleaned` counts paths of this
-    machine that were shortened."""
+    """What goes, in the order in which it goes, and what does not: path to reason. `cleaned` counts the texts that
+    lost folders of this machine, or what opens a URL."""
 
     items: list[Item] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class Plan:
 
 def plan_files(records: Records, card: str, *, adapter: bool, environment: Mapping[str, str]) -> Plan:
     """Everything that would go to the hub. Raises FileNotFoundError without a model/, and ValueError, naming the file,
-    where something looks like a secret."""
+    where something looks like a secret, or a graph tells this machine's folders."""
     run, plan, cleaner = records.run.folder, Plan(), Cleaner()
     if not (run / "model" / "config.json").is_file():
         raise FileNotFoundError(f"run={run}: has no model/; finish the run first")
@@ -76,10 +78,10 @@ def plan_files(records: Records, card: str, *, adapter: bool, environment: Mappi
     _rest(plan, run)
     plan.items += [
         _of_bytes(RECORD, "card", _record(records, cleaner), source=run / RECORD),
-        _of_bytes(CARD, "card", cleaner.text(card).encode()),
+        _of_bytes(CARD, "card", cleaner.text(card, paths=False).encode()),
     ]
     plan.cleaned = cleaner.count
-    _refuse_secrets(plan, environment)
+    _refuse_private(plan, environment)
     return plan
 
 
@@ -124,7 +126,7 @@ def _rest(plan: Plan, run: Path) -> None:
 def _record(records: Records, cleaner: Cleaner) -> bytes:
     """run.json without the texts of the data that it shows, and without this machine's folders."""
     told = cleaner.tree({name: value for name, value in records.run.record.items() if name != "samples"})
-    return (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+    return to_json(told)
 
 
 def _cleaned(file: Path, cleaner: Cleaner) -> bytes:
@@ -158,9 +160,15 @@ def _hashes(count: int, blocks: Iterator[bytes]) -> tuple[str, str]:
     return whole.hexdigest(), named.hexdigest()
 
 
-def _refuse_secrets(plan: Plan, environment: Mapping[str, str]) -> None:
+def _refuse_private(plan: Plan, environment: Mapping[str, str]) -> None:
     for item in plan.items:
-        found = secrets_in(_searched(item), environment)
+        content = _searched(item)
+        if item.path.endswith(".onnx") and TRACE.encode() in content:
+            raise ValueError(
+                f"{item.source or item.path}: its graph tells the folders of the machine that wrote it; nothing is "
+                "sent. Delete the folder of this variant and run the same `kdlab export` again"
+            )
+        found = secrets_in(content, environment)
         if found:
             raise ValueError(
                 f"{item.source or item.path}: has what looks like {found[0]}; nothing is sent. Take it out, and make "

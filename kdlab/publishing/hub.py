@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from kdlab.models.progress import say
 from kdlab.publishing.files import Item
 from kdlab.training.stopping import RunFailed
 
@@ -53,15 +54,22 @@ class Hub:
         self.endpoint = (os.environ.get("HF_ENDPOINT") or OFFICIAL).rstrip("/")
         self._api = HfApi(endpoint=self.endpoint, token=token)
 
-    def create(self, *, private: bool) -> None:
-        """Make the repository, if it is not there. Raises RunFailed for one that is there for all to see where it is to
-        be `private`: the hub leaves one that exists as it is."""
+    def create(self, *, private: bool) -> bool | None:
+        """Make the repository, if it is not there; return whether it is private (None: the hub does not say).
+
+        The hub leaves one that exists as it is. Raises RunFailed for one that is there for all to see where it is to be
+        `private`.
+        """
         self._ask(lambda: self._api.create_repo(self.repo, private=private, exist_ok=True))
-        if private and self._ask(lambda: self._api.model_info(self.repo)).private is False:
+        found: bool | None = self._ask(lambda: self._api.model_info(self.repo)).private
+        if private and found is False:
             raise RunFailed(
                 f"repo={self.repo}: is there already, and public, so that nothing is sent (private=true); write "
                 "private=false to send it there, or give another repo"
             )
+        if found and not private:
+            say(f"{self.repo}: is there already, and private; it stays so (private=false makes no repository public)")
+        return found
 
     def missing(self, items: Sequence[Item]) -> tuple[list[Item], list[str], str]:
         """Those that the repository does not have as they are; what else it has; and its latest commit."""

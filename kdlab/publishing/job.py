@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,9 @@ def publish(
 ) -> dict[str, Any]:
     """Show what would go or send what is not there yet; return the content of publish.json.
 
-    The same call goes on where it was cut off, and does nothing where all has arrived. `resolved` is the config as
-    plain values, `overrides` how the user made it. Raises ValueError or FileNotFoundError with one line: a run that is
+    The same call goes on where it was cut off or refused, and does nothing where all has arrived; publish.json says
+    `failed`, with the `error`, or `interrupted`. `resolved` is the config as plain values, `overrides` how the user
+    made it. Raises ValueError or FileNotFoundError with one line: a run that is
     not finished, an export of another model, a file with a secret, no token, a hub that refuses or does not answer.
     """
     token = None if config.dry_run else token_of(os.environ)
@@ -57,20 +59,40 @@ def publish(
         _warn(licence, links)
         tell(plan, config.repo or SOMEWHERE)
         _write_card(output_dir, plan)
-        write_json(output_dir / PUBLISH, content)
-        if token is not None:
-            assert config.repo is not None, "the rules of the options refuse it"
-            _send(config, Hub(config.repo, token=token), plan, content, output_dir)
-        else:
-            print(f"nothing is sent (dry_run=true); the card is {output_dir / CARD}")
-        content |= {"status": "finished", "finished": now()}
-        write_json(output_dir / PUBLISH, content)
+        with _recorded(content, output_dir / PUBLISH, secret=token):
+            if token is not None:
+                assert config.repo is not None, "the rules of the options refuse it"
+                _send(config, Hub(config.repo, token=token), plan, content, output_dir)
+            else:
+                print(f"nothing is sent (dry_run=true); the card is {output_dir / CARD}")
         return content
+
+
+@contextmanager
+def _recorded(content: dict[str, Any], file: Path, *, secret: str | None) -> Iterator[None]:
+    """Write `content` to `file` before the work and, with how it ended, after it."""
+    write_json(file, content)
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        content |= {"status": "failed", "finished": now(), "error": _in_a_line(error, secret)}
+        if isinstance(error, KeyboardInterrupt):
+            content |= {"status": "interrupted", "error": None}
+        with suppress(OSError):  # what ended the work is told, not that the disk is full as well
+            write_json(file, content)
+        raise
+    content |= {"status": "finished", "finished": now()}
+    write_json(file, content)
+
+
+def _in_a_line(error: BaseException, secret: str | None) -> str:
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return words[0].replace(secret, "***") if secret else words[0]
 
 
 def _send(config: PublishConfig, hub: Hub, plan: Plan, content: dict[str, Any], folder: Path) -> None:
     """Send what the repository does not have, and write down each commit as soon as it is there."""
-    hub.create(private=config.private)
+    content["private"] = hub.create(private=config.private)
     missing, others, latest = hub.missing(plan.items)
     content["others"] = others
     if others:
@@ -141,7 +163,7 @@ def _content(
         "run": str(records.run.folder),
         "repo": config.repo,
         "dry_run": config.dry_run,
-        "private": config.private,
+        "private": None,
         "licence": licence,
         "licences": [{"role": one.role, "thing": one.thing, "licence": one.licence} for one in links],
         "files": [{"path": item.path, "bytes": item.size, "sha256": item.sha256} for item in plan.items],
@@ -152,4 +174,5 @@ def _content(
         "others": [],
         "commits": [],
         "commit": None,
+        "error": None,
     }

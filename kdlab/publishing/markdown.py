@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdlab.publishing.private import shortened
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; where there are more than two columns, all but the first are numbers, set to the right."""
@@ -19,9 +21,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def short(source: str) -> str:
     """Where a model is from, without the folders of the machine that it lay on."""
     kind, _, path = source.partition(" ")
-    return f"the folder {'/'.join(Path(path).parts[-3:])}" if kind in ("folder", "gguf") and path else source
+    return f"the folder {short_path(path)}" if kind in ("folder", "gguf") and path else shortened(source)
 
 
 def short_path(thing: str) -> str:
-    """A hub id as it is, of a longer path the last three folders."""
-    return thing if thing.count("/") <= 1 else "/".join(Path(thing).parts[-3:])
+    """A hub id or a URL as it is, of a longer path its end."""
+    shorter = shortened(thing)
+    return shorter if shorter != thing or thing.count("/") <= 1 or "://" in thing else "/".join(Path(thing).parts[-3:])

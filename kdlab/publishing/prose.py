@@ -8,6 +8,7 @@ from kdlab.publishing.background import data, licences, origin, recipe
 from kdlab.publishing.figures import NONE, PARTS, STAGES, cell, folds_of, measured, percent, plain, size
 from kdlab.publishing.licences import Licence
 from kdlab.publishing.markdown import short, table
+from kdlab.publishing.private import shortened
 from kdlab.publishing.records import Records, Told, differing
 from kdlab.publishing.usage import use
 from kdlab.text.task import Task
@@ -107,7 +108,7 @@ def _differences(run: Told, other: Told) -> list[str]:
     names = [name for name in names if name not in left_out and not name.startswith(("cluster.", "benchmark."))]
     if theirs.get("teacher.source") == "none" and mine.get("teacher.source") != "none":
         names = ["teacher.source"]  # the rest follows from it
-    shown = [f"{name}={theirs.get(name)}" for name in names[:4]]
+    shown = [shortened(f"{name}={theirs.get(name)}") for name in names[:4]]
     return shown + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
 
 

@@ -15,4 +15,7 @@ def tell(plan: Plan, repo: str) -> None:
     for path, reason in plan.left_out.items():
         print(f"  {path}: {reason}")
     if plan.cleaned:
-        print(f"{plan.cleaned} paths of this machine are shortened (the home folder to ~, this one to .)")
+        print(
+            f"{plan.cleaned} texts lost folders of this machine (the home folder is ~, this one ., others are cut to "
+            "their end) or the names and keys in a URL"
+        )

@@ -65,7 +65,7 @@ def test_the_record_that_goes_has_no_home_and_no_texts(
     sent = json.loads(hub.repos["me/student"]["run.json"])
     assert sent["config"]["dataset"]["path"] == "~/data/rows.jsonl"
     assert sent["overrides"] == ["dataset.path=~/data/rows.jsonl"]
-    assert sent["config"]["teacher"]["path"].endswith("/home/annabel/teacher"), "only whole names are shortened"
+    assert sent["config"]["teacher"]["path"] == "…/teacher", "another's home: their name goes too"
     assert "samples" not in sent
     for content in hub.repos["me/student"].values():
         assert str(home).encode() + b"/" not in content
@@ -77,13 +77,99 @@ def test_the_record_that_goes_has_no_home_and_no_texts(
         ("/home/ann/x", "~/x"),
         ("/home/ann", "~"),
         ("folder /home/ann/work/multirun/a", "folder ./multirun/a"),
-        ("/home/anna/x", "/home/anna/x"),
-        ("/mnt/home/ann/x", "/mnt/home/ann/x"),
+        ("/home/anna/x", "…/x"),
+        ("/mnt/home/ann/x", "…/x"),
         ("a /home/ann, b", "a ~, b"),
+        ("./multirun/dataset.path=-home-ann-rows/model", "./multirun/dataset.path=~-rows/model"),
+        ("/data/of/some/rows.jsonl", "…/some/rows.jsonl"),
+        ("dataset.path=/data/some/rows.jsonl", "dataset.path=…/some/rows.jsonl"),
+        ("dataset.path='/our data/some/rows.jsonl'", "dataset.path='…/some/rows.jsonl'"),
+        ("/our data/some rows/rows.jsonl", "…/some rows/rows.jsonl"),
+        ("folder /tmp/multirun/lr=1,seed=0/of it/model", "folder …/of it/model"),
+        ("/tmp/multirun/lr=1,seed=0/teacher/model", "…/teacher/model"),
+        ("[/a/b/one.json,/a/b/two.json]", "[…/b/one.json,…/b/two.json]"),
+        ("teacher.path=/tmp/a/model: saw 3/4 rows", "teacher.path=…/a/model: saw 3/4 rows"),
+        ("file:///srv/data/some/rows.json", "file://…/some/rows.json"),
+        ("zip://rows.csv::/srv/data/some/rows.zip", "zip://rows.csv::…/some/rows.zip"),
     ],
 )
 def test_folders_are_shortened_whole(text: str, cleaned: str) -> None:
-    assert Cleaner(home=Path("/home/ann"), here=Path("/home/ann/work")).text(text) == cleaned
+    cleaner = Cleaner(home=Path("/home/ann"), here=Path("/home/ann/work"))
+    assert cleaner.text(text) == cleaned
+    assert cleaner.text(cleaned) == cleaned
+    assert cleaner.count > 0
+
+
+@pytest.mark.parametrize(
+    ("url", "cleaned"),
+    [
+        ("https://ann:pass@example.org/v1/x", "https://example.org/v1/x"),
+        ("dataset.path=s3://AKIAX:se/cret@bucket/a/b.jsonl", "dataset.path=s3://bucket/a/b.jsonl"),
+        ("https://x.org/a/b?sig=abc&X-Amz-Signature=d&row=1", "https://x.org/a/b?sig=***&X-Amz-Signature=***&row=1"),
+        ("https://x.org/a/b?api_key=abc#access_token=d", "https://x.org/a/b?api_key=***#access_token=***"),
+    ],
+)
+def test_what_opens_a_url_is_taken_out(url: str, cleaned: str) -> None:
+    assert Cleaner().text(url) == cleaned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("me/rows", "HuggingFaceTB/SmolLM2-135M-Instruct", "refs/convert/parquet", "hf://datasets/me/rows/a.jsonl"),
+        *("http://127.0.0.1:8000/v1/chat?row=1", "https://x.org/~ann/a/b", "data/rows/a.jsonl", "../data/rows.jsonl"),
+        *("tiny:llama", "yes/no and/or 1 / 2", "</s>", "[/INST]", "{a}/{b}/{c}", "/", "a@b.org"),
+    ],
+)
+def test_hub_ids_urls_and_words_stay(text: str) -> None:
+    cleaner = Cleaner(home=Path("/home/ann"), here=Path("/home/ann/work"))
+    assert (cleaner.text(text), cleaner.count) == (text, 0)
+
+
+def test_a_models_own_words_are_no_paths() -> None:
+    own = {"id2label": {"0": "/m/01abc/x"}, "label2id": {"/m/01abc/x": 0}, "chat_template": "/a/b/c"}
+    told = Cleaner().tree({**own, "_name_or_path": "/srv/models/base/model"})
+    assert told == {**own, "_name_or_path": "…/base/model"}
+
+
+PLANTED = "/planted/by-someone"
+
+
+def test_nothing_that_goes_knows_a_folder_outside_home(
+    finished: Make, exported: Make, start: Make, hub: Any, tmp_path: Path
+) -> None:
+    base = f"{PLANTED}/a/base"
+    options = {
+        "dataset.path": f"{PLANTED}/a/rows.jsonl",
+        "dataset.heldout_path": f"file://{PLANTED}/a/heldout.jsonl",
+        "dataset.cache_dir": f"{PLANTED}/a/cache",
+        "teacher.path": f"{PLANTED}/multirun/lr=1,seed=0/teacher/model",
+        "student.path": base,
+    }
+    models = {
+        "teacher": {"source": f"folder {PLANTED}/multirun/lr=1,seed=0/teacher/model"},
+        "student": {"source": f"folder {base}"},
+    }
+    overrides = [f"dataset.path={PLANTED}/a/rows.jsonl", "dataset.cache_dir=s3://ann:pass@bucket/cache"]
+    run = finished(options=options, overrides=overrides, models=models)
+    config = {"model_type": "llama", "id2label": {"0": "low", "1": "high"}, "_name_or_path": base}
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    export = exported(run)
+    (export / "onnx_int8" / "variant.json").write_text(json.dumps({"source": f"folder {PLANTED}/a/b/model"}))
+    other = finished("other", options={**options, "dataset.path": f"{PLANTED}/a/other.jsonl"})
+    record = start(tmp_path / "job", run=str(run), export=str(export), extra_runs=[str(other)], dry_run=False)
+    for name, content in hub.repos["me/student"].items():
+        assert PLANTED.encode() not in content, name
+        assert b"pass@" not in content, name
+    sent = json.loads(hub.repos["me/student"]["run.json"])
+    assert sent["config"]["dataset"]["path"] == "…/a/rows.jsonl"
+    assert sent["config"]["dataset"]["heldout_path"] == "file://…/a/heldout.jsonl"
+    assert sent["models"]["teacher"]["source"] == "folder …/teacher/model"
+    assert sent["overrides"] == ["dataset.path=…/a/rows.jsonl", "dataset.cache_dir=s3://bucket/cache"]
+    card = (tmp_path / "job" / "README.md").read_text()
+    assert "distilled from the folder …/teacher/model" in card
+    assert "| dataset.path=…/a/other.jsonl |" in card
+    assert record["cleaned"] > 5
 
 
 def test_git_names_a_file_as_we_do(finished: Make, tmp_path: Path) -> None:
@@ -97,10 +183,20 @@ def test_git_names_a_file_as_we_do(finished: Make, tmp_path: Path) -> None:
     assert weights.oid == named.stdout.strip()
 
 
+def test_a_graph_with_the_folders_of_a_machine_is_refused(
+    finished: Make, exported: Make, start: Make, tmp_path: Path
+) -> None:
+    run = finished()
+    graph = exported(run) / "onnx_int8" / "model.onnx"
+    graph.write_bytes(b'pkg.torch.onnx.stack_trace File "/planted/site-packages/torch/nn.py"')
+    with pytest.raises(ValueError, match=r"model\.onnx: its graph tells the folders .* `kdlab export` again$"):
+        start(tmp_path / "job", run=str(run), export=str(tmp_path / "multirun" / "export"))
+
+
 SECRETS = [
     ("tokenizer.json", "hf_" + "aB3dE" * 7, {}),
     ("special_tokens_map.json", "sk-proj-" + "aB3dE_-x" * 4, {}),
-    ("config.json", "https://ann:pass@example.org/v1", {}),
+    ("tokenizer.json", "https://ann:pass@example.org/v1", {}),
     ("tokenizer.json", "opensesame", {"DOOR_SECRET": "opensesame"}),
     ("tokenizer.json", json.dumps('quo"ted-é')[1:-1], {"X_API_KEY": 'quo"ted-é'}),
     ("model.safetensors", "opensesame", {"DOOR_TOKEN": "opensesame"}),

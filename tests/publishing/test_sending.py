@@ -105,11 +105,49 @@ def test_a_blob_that_breaks_once_is_tried_again(sent: Make, hub: FakeHub) -> Non
     assert hub.repos["me/student"]["model.safetensors"] == bytes([1]) * 100_000
 
 
-def test_a_repository_that_exists_is_used(sent: Make, hub: FakeHub) -> None:
+def test_a_repository_that_exists_is_used(sent: Make, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.repos["me/student"], hub.commits["me/student"] = {}, []
     hub.private["me/student"] = False
-    sent(private=False)
+    assert sent(private=False)["private"] is False
     assert set(hub.repos["me/student"]) == FILES
+    assert "stays so" not in capsys.readouterr().err
+    hub.private["me/student"] = True
+    assert sent(private=False)["private"] is True, "what the hub says, not what was asked for"
+    assert "is there already, and private; it stays so" in capsys.readouterr().err
+
+
+def test_what_nobody_asked_the_hub_is_not_recorded(finished: Make, start: Make, tmp_path: Path) -> None:
+    assert start(tmp_path / "job", run=str(finished()))["private"] is None
+
+
+def test_an_interrupted_upload_says_so_and_goes_on(
+    sent: Make, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("huggingface_hub.HfApi.create_commit", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sent()
+    record = json.loads((tmp_path / "job" / "publish.json").read_text())
+    assert (record["status"], record["error"]) == ("interrupted", None)
+    again = sent()
+    assert (again["status"], again["error"]) == ("finished", None)
+    assert set(hub.repos["me/student"]) - {".gitattributes"} == FILES
+
+
+def test_what_nobody_foresaw_is_recorded_without_the_token(
+    sent: Make, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ArithmeticError(f"of {TOKEN}\nand more")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_commit", fail)
+    with pytest.raises(ArithmeticError):
+        sent()
+    record = json.loads((tmp_path / "job" / "publish.json").read_text())
+    assert (record["status"], record["error"]) == ("failed", "of ***")
 
 
 def test_what_is_to_be_private_goes_to_no_public_repository(sent: Make, hub: FakeHub) -> None:
@@ -173,5 +211,8 @@ def test_a_record_tells_each_commit_as_it_arrives(sent: Make, hub: FakeHub, tmp_
     with pytest.raises(ValueError, match="answers 500"):
         sent()
     record = json.loads((tmp_path / "job" / "publish.json").read_text())
-    assert record["status"] == "running"
+    assert (record["status"], record["private"]) == ("failed", True)
+    assert record["error"].startswith("repo=me/student: http://127.0.0.1:")
+    assert "answers 500" in record["error"]
+    assert record["finished"]
     assert [commit["files"][0] for commit in record["commits"]] == ["config.json", "variants/onnx_int8/model.onnx"]
