@@ -61,6 +61,14 @@ class MetricsFile:
         if os.write(self._file, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
+    def rows(self) -> list[dict[str, Value]]:
+        """What the file holds, without empty columns."""
+        rows = []
+        for line in _lines(self.path):
+            told = zip(COLUMNS, next(csv.reader([line])), strict=True)
+            rows.append({column: _value(column, text) for column, text in told if text})
+        return rows
+
     def sync(self) -> None:
         """Force the rows to the disk: before a checkpoint that counts on them."""
         os.fsync(self._file)
@@ -82,6 +90,12 @@ def _step(line: str) -> int:
     """The step of a line, -1 where it is no row."""
     cells = next(csv.reader([line]), [])
     return int(cells[0]) if len(cells) == len(COLUMNS) and cells[0].isdigit() else -1
+
+
+def _value(column: str, text: str) -> Value:
+    if column == "phase":
+        return text
+    return int(text) if column == "step" else float(text)
 
 
 def _text(value: Value) -> str:

@@ -15,7 +15,7 @@ from kdlab.training.callbacks.checkpoint import AtomicCheckpointIO, Checkpoints
 from kdlab.training.callbacks.ema import Ema
 from kdlab.training.callbacks.fold import FoldCallback
 from kdlab.training.callbacks.manifest import ManifestWriter
-from kdlab.training.callbacks.metrics import Metrics, build_loggers, close_loggers
+from kdlab.training.callbacks.metrics import Metrics, build_monitors, close_monitors
 from kdlab.training.callbacks.progress import ProgressBar
 from kdlab.training.callbacks.random_state import RandomState
 from kdlab.training.device import choose_precision
@@ -105,6 +105,8 @@ def fit(
     files.loaded = found
     step = found[1]["kdlab"]["step"] if found else 0
     names = config.trainer.loggers if callbacks.metrics.file is not None else []
+    monitors = build_monitors(names, output_dir=output_dir, run_name=config.name, config=resolved, step=step)
+    callbacks.metrics.monitors = monitors
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=config.trainer.devices,
@@ -112,7 +114,7 @@ def fit(
         precision=choose_precision(config.trainer, device),
         max_steps=module.total_steps,
         max_epochs=-1,
-        logger=build_loggers(names, output_dir=output_dir, run_name=config.name, config=resolved, step=step) or False,
+        logger=[monitor.logger for monitor in monitors] or False,
         callbacks=callbacks.in_order(),
         plugins=[files] if several else [files, LightningEnvironment()],
         default_root_dir=output_dir,
@@ -133,7 +135,7 @@ def fit(
             raise KeyboardInterrupt from stop
         raise
     finally:
-        close_loggers(trainer.loggers)
+        close_monitors(monitors)
 
 
 def restore(module: Distiller, callbacks: Callbacks, checkpoint: dict[str, Any], *, everything: bool) -> None:

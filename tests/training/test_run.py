@@ -272,6 +272,7 @@ def test_tensorboard_gets_the_same_numbers(job, start, tmp_path):
     start(job(loggers=["tensorboard"], max_steps=3), tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    losses = {event.step: event.value for event in events.Scalars("train/loss")}
-    table = {int(row["step"]): float(row["loss"]) for row in rows(tmp_path) if row["phase"] == "train"}
-    assert losses == pytest.approx(table)
+    for phase, column in (("train", "loss"), ("heldout", "kl")):
+        drawn = {event.step: event.value for event in events.Scalars(f"{phase}/{column}")}
+        table = {int(row["step"]): float(row[column]) for row in rows(tmp_path) if row["phase"] == phase}
+        assert drawn == pytest.approx(table)

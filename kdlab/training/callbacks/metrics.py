@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
 from kdlab.training.metrics_file import MetricsFile, Value
+from kdlab.training.stopping import RunFailed
 
 if TYPE_CHECKING:
     from kdlab.training.module import StepResult
@@ -20,16 +23,29 @@ HELDOUT = (
 """The columns of an evaluation."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """A Lightning `logger` besides metrics.csv, and whether its curves begin with this process."""
+
+    logger: Any
+    begins: bool
+
+
 class Metrics(Callback):  # type: ignore[misc]
-    """Rows for `file` (None on ranks that write nothing)."""
+    """Rows for `file` (None on ranks that write nothing), and for `monitors` from the moment that training starts."""
 
     def __init__(self, file: MetricsFile | None, *, steps_per_epoch: int) -> None:
         self.file = file
         self.steps_per_epoch = steps_per_epoch
-        self.loggers: list[Any] = []
+        self.monitors: list[Monitor] = []
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.loggers = list(trainer.loggers)
+        """What lies in the file already goes to the monitors that do not have it: the evaluation before training, and
+        the steps before a run was continued."""
+        if self.file is not None:
+            for monitor in self.monitors:
+                for row in self.file.rows() if monitor.begins else ():
+                    _log(monitor, row)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         result: StepResult = pl_module.result
@@ -45,40 +61,74 @@ class Metrics(Callback):  # type: ignore[misc]
     def write(self, step: int, phase: str, row: dict[str, Value]) -> None:
         if self.file is not None:
             self.file.write({"step": step, "epoch": step / self.steps_per_epoch, "phase": phase, **row})
-        numbers = {f"{phase}/{name}": value for name, value in row.items() if isinstance(value, int | float)}
-        for logger in self.loggers:
-            logger.log_metrics(numbers, step=step)
+        for monitor in self.monitors:
+            _log(monitor, {"step": step, "phase": phase, **row})
 
 
-def build_loggers(names: list[str], *, output_dir: Path, run_name: str, config: dict[str, Any], step: int) -> list[Any]:
-    """The Lightning loggers; a run that continues at `step` writes on in its own curves."""
-    return [_build(name, output_dir, run_name, config, step) for name in names]
+def _log(monitor: Monitor, row: Mapping[str, Value]) -> None:
+    """A row's numbers, by the names that curves have: train/loss."""
+    numbers = {
+        f"{row['phase']}/{name}": value
+        for name, value in row.items()
+        if isinstance(value, int | float) and name not in ("step", "epoch")
+    }
+    monitor.logger.log_metrics(numbers, step=row["step"])
 
 
-def _build(name: str, output_dir: Path, run_name: str, config: dict[str, Any], step: int) -> Any:
-    if name == "tensorboard":
-        from lightning.pytorch.loggers import TensorBoardLogger
+def build_monitors(
+    names: list[str], *, output_dir: Path, run_name: str, config: dict[str, Any], step: int
+) -> list[Monitor]:
+    """One for each of `trainer.loggers`; a run that continues at `step` writes on in its own curves.
 
-        return TensorBoardLogger(output_dir, name="tensorboard", version="", purge_step=step + 1 if step else None)
+    W&B's files of a process without a network are a run of their own, so each holds the whole curve: `wandb sync` the
+    latest. Raises RunFailed, in one line, where W&B cannot be reached or has no key.
+    """
+    return [
+        _tensorboard(output_dir, step)
+        if name == "tensorboard"
+        else _wandb(output_dir, run_name, config, offline=name == "wandb_offline")
+        for name in names
+    ]
+
+
+def _tensorboard(output_dir: Path, step: int) -> Monitor:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    there = (output_dir / "tensorboard").is_dir()
+    purge = step + 1 if step else 0  # what a killed process drew from there on is drawn again
+    logger = TensorBoardLogger(output_dir, name="tensorboard", version="", purge_step=purge if there else None)
+    return Monitor(logger=logger, begins=not there or step == 0)
+
+
+def _wandb(output_dir: Path, run_name: str, config: dict[str, Any], *, offline: bool) -> Monitor:
+    import wandb
     from lightning.pytorch.loggers import WandbLogger
-    from wandb import Settings
 
-    identity = hashlib.sha256(str(output_dir.resolve()).encode()).hexdigest()[:16]
-    return WandbLogger(
-        project="kdlab",
-        name=run_name,
-        id=identity,
-        save_dir=str(output_dir),
-        offline=name == "wandb_offline",
-        resume="allow",
-        settings=Settings(quiet=True),
-        config=config,
-    )
+    try:
+        run = wandb.init(
+            project="kdlab",
+            name=run_name,
+            id=hashlib.sha256(str(output_dir.resolve()).encode()).hexdigest()[:16],
+            dir=str(output_dir),
+            mode="offline" if offline else None,  # None: what WANDB_MODE says
+            resume="allow",
+            settings=wandb.Settings(quiet=True),
+            config=config,
+        )
+    except wandb.errors.Error as error:
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        raise RunFailed(
+            f"trainer.loggers=[wandb]: W&B takes no run ({words[0].rstrip('.')}); set WANDB_API_KEY, or write "
+            "trainer.loggers=[wandb_offline]; the same command goes on here"
+        ) from error
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return Monitor(logger=WandbLogger(experiment=run, save_dir=str(output_dir)), begins=not run.resumed)
 
 
-def close_loggers(loggers: list[Any]) -> None:
+def close_monitors(monitors: list[Monitor]) -> None:
     """End W&B's run: the next run of this process (a sweep) would be added to it."""
-    for logger in loggers:
-        finish = getattr(logger.experiment, "finish", None)
+    for monitor in monitors:
+        finish = getattr(monitor.logger.experiment, "finish", None)
         if finish is not None:
             finish()
