@@ -6,9 +6,10 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,10 +49,21 @@ def disk_is_full(error: BaseException) -> bool:
     return before is not None and disk_is_full(before)
 
 
+# Between brackets nothing but numbers, null, true and false. A line break is the layout's: in a string it is spelt out.
+PLAIN_LIST = re.compile(r'\[\n([^][{}"]+)\]')
+
+
+def to_json(content: Any) -> bytes:
+    """Plain values as JSON, indented, but a list of numbers on one line: a matrix has a line a row. Floats keep every
+    bit."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    return (PLAIN_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n").encode()
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Plain values as JSON, atomically. Floats keep every bit."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """`to_json`, atomically."""
+    told = to_json(content)
+    write_atomically(path, lambda file: file.write(told))
 
 
 def read_json(path: Path) -> Any | None:
@@ -60,6 +72,19 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def json_lines(rows: Iterable[Any]) -> bytes:
+    """Plain values, one line of JSON each."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def append_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Add plain values to the end of a file of JSON lines, all on the disk before this returns."""
+    with path.open("ab") as file:
+        file.write(json_lines(rows))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:

@@ -33,6 +33,31 @@ def test_json_keeps_every_bit_of_a_float(tmp_path):
     assert read_json(tmp_path / "a.json") == values
 
 
+def test_a_list_of_numbers_has_one_line_and_everything_else_its_own(tmp_path):
+    content = {
+        "confusion": [[1, -2, 3e-07], [None, True, float("nan")]],
+        "names": ["[\n1,\n2\n]", "b] ["],
+        "none": [],
+        "parts": [{"rows": [1]}, {}],
+        "mixed": [1, "two", [3, 4]],
+    }
+    write_json(tmp_path / "a.json", content)
+    text = (tmp_path / "a.json").read_text()
+    assert repr(read_json(tmp_path / "a.json")) == repr(content)
+    assert [line.strip() for line in text.splitlines()] == [
+        *("{", '"confusion": [', "[1, -2, 3e-07],", "[null, true, NaN]", "],"),
+        *('"names": [', '"[\\n1,\\n2\\n]",', '"b] ["', "],", '"none": [],'),
+        *('"parts": [', "{", '"rows": [1]', "},", "{}", "],"),
+        *('"mixed": [', "1,", '"two",', "[3, 4]", "]", "}"),
+    ]
+
+
+def test_the_record_of_many_classes_stays_small(tmp_path):
+    write_json(tmp_path / "a.json", {"confusion": [[0] * 77 for _ in range(77)]})
+    assert (tmp_path / "a.json").stat().st_size < 3.1 * 77 * 77
+    assert len((tmp_path / "a.json").read_text().splitlines()) == 77 + 4
+
+
 def test_no_file_and_half_a_file_read_as_nothing(tmp_path):
     assert read_json(tmp_path / "a.json") is None
     (tmp_path / "a.json").write_text('{"x": [1, 2')

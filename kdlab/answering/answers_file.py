@@ -7,12 +7,11 @@ dropped, said, and written again. The same job gives the same bytes however ofte
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlab.durable import write_atomically
+from kdlab.durable import append_lines, json_lines, write_atomically
 from kdlab.models.progress import say
 
 ANSWERS = "answers.jsonl"
@@ -61,10 +60,7 @@ class AnswersFile:
 
     def append(self, answers: Iterable[Answer]) -> None:
         """Write the answers of a batch, on the disk before this returns."""
-        with self.path.open("ab") as file:
-            file.write("".join(map(_line, answers)).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path, answers)
 
     def read(self) -> list[Answer]:
         """All answers, in the order of rows and draws. Raises FileNotFoundError where there are none."""
@@ -75,7 +71,7 @@ class AnswersFile:
 
     def replace(self, answers: Iterable[Answer]) -> None:
         """Write all answers anew, whole or not at all."""
-        content = "".join(map(_line, answers)).encode()
+        content = json_lines(answers)
         write_atomically(self.path, lambda file: file.write(content))
 
     def _lines(self) -> tuple[dict[Key, Answer], bool]:
@@ -94,7 +90,3 @@ class AnswersFile:
                 )
             found[known] = answer
         return found, bool(last)
-
-
-def _line(answer: Answer) -> str:
-    return json.dumps(answer, ensure_ascii=False) + "\n"

@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdlab.benchmarking.harness_items import Items, items_of
+from kdlab.benchmarking.harness_requests import Requests, count_requests
 from kdlab.models.head import evaluating
 from kdlab.models.seq2seq import is_seq2seq
 
@@ -35,6 +37,8 @@ class Harness:
         self.config = config
         self.about: dict[str, Any] = {}
         """For the record, once a model has run: the package's version and, of each task, its version and examples."""
+        self.items: dict[str, Items] = {}
+        """Of each task of that run, how every example came out."""
 
     def run(self, model: Any, tokenizer: Any) -> dict[str, dict[str, float | None]]:
         """Of each task (and group of tasks) every metric and its standard error, as `metric` and `metric_stderr`; None
@@ -57,7 +61,7 @@ class Harness:
                     task_dict=self._load(),
                     limit=self.config.limit,
                     bootstrap_iters=BOOTSTRAPS,
-                    log_samples=False,
+                    log_samples=True,
                     apply_chat_template=self.config.chat_template,
                     fewshot_as_multiturn=self.config.chat_template,
                 )
@@ -68,7 +72,23 @@ class Harness:
             "examples": {task: counts["effective"] for task, counts in found["n-samples"].items()},
             "fewshot": dict(found["n-shot"]),
         }
-        return {task: _metrics(values) for task, values in found["results"].items()}
+        metrics = {task: _metrics(values) for task, values in found["results"].items()}
+        self.items = {task: items_of(samples, metrics[task]) for task, samples in found["samples"].items()}
+        return metrics
+
+    def requests(self, tokenizer: Any) -> dict[str, Requests]:
+        """Of each task, those of groups too, how much it would ask of a model with this tokenizer; raises as `run`."""
+        with _quiet(), self._refusals():
+            return {
+                name: count_requests(
+                    task,
+                    copy.deepcopy(tokenizer),
+                    limit=self.config.limit,
+                    batch_size=self.config.batch_size,
+                    chat=self.config.chat_template,
+                )
+                for name, task in self._load()["tasks"].items()
+            }
 
     def _load(self) -> Any:
         """The tasks, as fresh objects: they keep what was asked of them."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kdlab.benchmarking.jobs import Job
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
 AGAIN = 0.7
 """The temperature of a second and further try."""
+LIMIT = "limit"
+"""What ended a judgement that reached `max_tokens`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What a judge said, in how many tokens as it counts them (None: it does not tell). `stopped` is what ended it."""
+    """What a judge said, in how many tokens as it counts them (None: it does not tell). `stopped` is what ended it:
+    "limit" for `max_tokens`."""
 
     text: str
     tokens_in: int | None
@@ -97,7 +101,8 @@ class ServerJudge:
             if limit == "max_tokens" and "max_completion_tokens" in str(refusal):  # newer models of OpenAI's
                 self._limit = "max_completion_tokens"
                 return self._ask(job, tried, stop)
-            raise RefusedError(f"{refusal}{_remedy(str(refusal), refusal.status)}", refusal.status) from refusal
+            remedy = _remedy(str(refusal), refusal.status, self.model)
+            raise RefusedError(f"{refusal}{remedy}", refusal.status) from refusal
         except AnswerError as error:
             raise ValueError(f"{self.client.name}: {error}") from error
 
@@ -119,7 +124,12 @@ class ServerJudge:
         if not isinstance(text, str):
             raise AnswerError("an answer that is no text")
         counts = [count if isinstance(count, int) and count >= 0 else None for count in told]
-        return Said(text=self.client.masked(text), tokens_in=counts[0], tokens_out=counts[1], stopped=stopped)
+        return Said(
+            text=self.client.masked(text.encode(errors="replace").decode()),  # half a character is no text
+            tokens_in=counts[0],
+            tokens_out=counts[1],
+            stopped=LIMIT if stopped == "length" else stopped,
+        )
 
 
 class LocalJudge:
@@ -198,7 +208,9 @@ def temperature(config: JudgeConfig, tried: int) -> float:
     return own if tried == 0 else max(own, AGAIN)
 
 
-def _remedy(said: str, status: int) -> str:
+def _remedy(said: str, status: int, model: str) -> str:
+    if status == HTTPStatus.NOT_FOUND:
+        return f" And is {JUDGE}.model={model} what it calls its model?"
     if "temperature" in said:
         return f"; write {JUDGE}.temperature=null where it takes its own only"
     if status in (400, 413) and any(word in said for word in ("context", "length", "too long", "too large", "tokens")):

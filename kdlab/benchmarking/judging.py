@@ -12,7 +12,7 @@ from typing import Any
 
 from kdlab.answering.progress import WritingBar
 from kdlab.benchmarking.jobs import Job
-from kdlab.benchmarking.judges import Judge, Said
+from kdlab.benchmarking.judges import LIMIT, Judge, Said
 from kdlab.benchmarking.lines import Line, Lines
 from kdlab.benchmarking.recipe import JudgeConfig
 from kdlab.benchmarking.verdicts import rating, verdict
@@ -48,6 +48,12 @@ def settled(lines: Sequence[Line], tries: int) -> bool:
 def says(job: Job, file: Lines) -> Any:
     """The rating or verdict of a job, None where no try gave one."""
     return next((line["says"] for line in file.of(job.key) if line["says"] is not None), None)
+
+
+def cut_short(jobs: Sequence[Job], file: Lines) -> int:
+    """How many judgements, of those that no try could be read of, reached `max_tokens` at the last."""
+    unread = (file.of(job.key) for job in jobs if says(job, file) is None)
+    return sum(lines[-1]["stopped"] == LIMIT for lines in unread if lines)
 
 
 def cost(jobs: Sequence[Job], file: Lines, config: JudgeConfig) -> dict[str, Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kdlab.durable import append_lines
 from kdlab.models.progress import say
 
 Line = dict[str, Any]
 """A line has a `key` besides what it tells."""
+SUM = "sum"
+"""The last entry of a line in its file: a hash of the others."""
 
 
 def key_of(*parts: Any) -> str:
@@ -24,7 +26,8 @@ def key_of(*parts: Any) -> str:
 class Lines:
     """The lines of a file, by key, in the order in which they were added. Threads may share it.
 
-    A last line that a kill tore is dropped, and that is said. Raises ValueError for a damaged one.
+    A last line that a kill tore is dropped, and that is said. Raises ValueError for a damaged or edited one: what was
+    paid for is not thrown away unasked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,28 +47,44 @@ class Lines:
         added = list(lines)
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in added).encode())
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self.path, [line | {SUM: key_of(line)} for line in added])
             for line in added:
                 self._found.setdefault(line["key"], []).append(line)
 
     def _read(self) -> list[Line]:
         if not self.path.is_file():
             return []
-        content = self.path.read_bytes()
-        whole, _, torn = content.rpartition(b"\n")
-        if torn:
-            say(f"{self.path}: the last line was torn and is dropped")
-            with self.path.open("r+b") as file:
-                file.truncate(len(content) - len(torn))
+        *whole, last = self.path.read_bytes().split(b"\n")
         found = []
-        for number, text in enumerate(whole.split(b"\n") if whole else [], start=1):
-            try:
-                line = json.loads(text)
-                line["key"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{self.path}, line {number}: damaged; take the line out") from error
-            found.append(line)
-        return found
+        for number, text in enumerate(whole, start=1):
+            line = _checked(text)
+            if line is None and text.strip():
+                raise ValueError(
+                    f"{self.path}, line {number}: damaged or edited; take the line out, and what it told is made anew"
+                )
+            found += [line] if line is not None else []
+        return found + self._end(last)
+
+    def _end(self, last: bytes) -> list[Line]:
+        """What comes after the last line break: a line that lacks nothing else gets it, a torn one is dropped."""
+        if not last:
+            return []
+        line = _checked(last)
+        with self.path.open("r+b") as file:
+            end = file.seek(0, 2)
+            if line is not None:
+                file.write(b"\n")
+                return [line]
+            file.truncate(end - len(last))
+        say(f"{self.path}: the last line was torn and is dropped")
+        return []
+
+
+def _checked(text: bytes) -> Line | None:
+    """A line as it was added; None where it is not as it was written."""
+    try:
+        line = json.loads(text)
+        written = line.pop(SUM)
+        return line if written == key_of(line) and isinstance(line["key"], str) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

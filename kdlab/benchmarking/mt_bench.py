@@ -3,23 +3,27 @@
 bench = MTBench(config, folder / "mt_bench", device=device, progress=True)
 before = bench.answer("before", answerer)
 bench.rate("before", before)
+bench.ratings("before", before)   # question by question
 bench.compare(before, after)
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.benchmarking.jobs import Job, pair_jobs, single_jobs
 from kdlab.benchmarking.judges import Judge, open_judge
-from kdlab.benchmarking.judging import cost, judge_missing, says, settled
+from kdlab.benchmarking.judging import cost, cut_short, judge_missing, says, settled
 from kdlab.benchmarking.lines import Lines, key_of
 from kdlab.benchmarking.questions import read_bench
-from kdlab.benchmarking.scores import compared, rated
-from kdlab.benchmarking.writing import Answered, Answerer, answer_keys, answered
+from kdlab.benchmarking.recipe import JUDGE
+from kdlab.benchmarking.scores import Ratings, compared, rated
+from kdlab.benchmarking.writing import Answered, Answerer
 from kdlab.models.progress import say
+from kdlab.teachers.options import Reach
 
 if TYPE_CHECKING:
     import torch
@@ -47,14 +51,10 @@ class MTBench:
         """What a model answers; only what is not kept is written."""
         return answerer.answer(stage, self.bench.questions, self.config, self.answers, progress=self.progress)
 
-    def kept(self, stage: str, identity: str) -> Answered:
-        """What the model of this `identity` has answered."""
-        keys = answer_keys(stage, identity, self.bench.questions, self.config)
-        return answered([self.answers.of(key)[-1] for key in keys.values()])
-
     def rate(self, stage: str, given: Answered) -> dict[str, Any]:
         """The ratings of a model's answers (`scores.rated`), how many answers reached the limit of tokens
-        (`limit_reached`), of how many prompts the model read a part only (`cut`), and the `cost`."""
+        (`limit_reached`), of how many prompts the model read a part only (`cut`), how many judgements without a rating
+        reached theirs (`cut_short`), and the `cost`."""
         jobs = single_jobs(self.bench, given.turns, stage=stage, judge=self.judge.identity)
         self._ask(jobs, f"MT-Bench, {stage}")
         found = rated(jobs, [says(job, self.judgments) for job in jobs])
@@ -62,8 +62,16 @@ class MTBench:
             **found,
             "limit_reached": given.limit_reached,
             "cut": given.cut,
+            "cut_short": cut_short(jobs, self.judgments),
             "cost": cost(jobs, self.judgments, self.config.judge),
         }
+
+    def ratings(self, stage: str, given: Answered) -> Ratings:
+        """What `rate` has found, question by question."""
+        found: Ratings = {}
+        for job in single_jobs(self.bench, given.turns, stage=stage, judge=self.judge.identity):
+            found.setdefault(str(job.question.id), []).append(says(job, self.judgments))
+        return found
 
     def compare(self, before: Answered, after: Answered) -> dict[str, Any]:
         """The model after training against itself before, in both orders (`scores.compared`), and the `cost`."""
@@ -74,21 +82,52 @@ class MTBench:
         orders = [
             (says(one, self.judgments), says(other, self.judgments)) for one, other in zip(first, swapped, strict=True)
         ]
-        return {**compared(first, orders), "cost": cost([*first, *swapped], self.judgments, self.config.judge)}
+        both = [*first, *swapped]
+        return {
+            **compared(first, orders),
+            "cut_short": cut_short(both, self.judgments),
+            "cost": cost(both, self.judgments, self.config.judge),
+        }
 
-    def about(self) -> dict[str, Any]:
-        """For the record: who judged what, and where it is kept."""
+    def asks(self) -> dict[str, Any]:
+        """What names the questions and the judge prompts."""
         asked = [[question.id, question.turns, question.reference] for question in self.bench.questions]
         return {
-            "judge": {"kind": self.config.judge.kind, "model": self.judge.name, "identity": self.judge.identity},
             "questions": len(asked),
             "questions_hash": key_of(asked),
             "prompts_hash": key_of([[name, vars(prompt)] for name, prompt in sorted(self.bench.prompts.items())]),
+        }
+
+    def depends(self) -> list[Any]:
+        """What scores depend on besides the model: not on where and how patiently the judge is asked."""
+        options = asdict(self.config)
+        options["judge"] = {
+            name: value for name, value in options["judge"].items() if name not in Reach.__annotations__
+        }
+        return [options, self.asks()]
+
+    def about(self) -> dict[str, Any]:
+        """For the record: who judged what, and where it is kept."""
+        return {
+            "judge": {"kind": self.config.judge.kind, "model": self.judge.name, "identity": self.judge.identity},
+            **self.asks(),
             "modes": list(self.config.modes),
             "max_new_tokens": self.config.max_new_tokens,
             "answers": f"{FOLDER}/answers.jsonl",
             "judgments": f"{FOLDER}/judgments.jsonl",
         }
+
+    def dismiss(self) -> None:
+        """Let the judge go: a local one takes memory that training needs."""
+        self.__dict__.pop("judge", None)
+
+    def same_judge(self, earlier: dict[str, Any]) -> None:
+        """Raise ValueError where not the judge of `earlier` (an `about`) would judge now."""
+        if self.judge.identity != earlier["judge"]["identity"]:
+            raise ValueError(
+                f"{JUDGE}: {earlier['judge']['model']} judged before training, and {self.judge.name} would now, by "
+                "other weights or options; name the first again, or delete benchmarks.json to have all judged by one"
+            )
 
     def _ask(self, jobs: list[Job], what: str) -> None:
         tries = self.config.judge.tries

@@ -1,4 +1,4 @@
-"""MT-Bench as numbers: means of ratings, and who won how often (Zheng et al., 2023). Importable without torch."""
+"""MT-Bench as numbers: means of ratings, how far they moved, and who won how often (Zheng et al., 2023). Torch-free."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from statistics import fmean
 from typing import Any
 
 from kdlab.benchmarking.jobs import Job
+from kdlab.benchmarking.moves import Move, move
+from kdlab.benchmarking.questions import Question
 from kdlab.benchmarking.verdicts import HIGHEST, LOWEST, same, winner
 from kdlab.proportions import over_questions
 
 WORTH = {"first": 0.0, "tie": 0.5, "second": 1.0}
 """What a comparison counts for the second of two models."""
+
+Ratings = dict[str, list[float | None]]
+"""The ratings of both turns by question id, None where none was read."""
 
 
 def rated(jobs: Sequence[Job], ratings: Sequence[float | None]) -> dict[str, Any]:
@@ -39,6 +44,27 @@ def rated(jobs: Sequence[Job], ratings: Sequence[float | None]) -> dict[str, Any
         "interval": interval,
         "count": len(pairs),
         "unparsed": len(jobs) - len(pairs),
+    }
+
+
+def moved(questions: Sequence[Question], before: Ratings, after: Ratings) -> dict[str, Any]:
+    """How far the ratings moved from `before` to `after`, question by question: `overall` (of a question the mean over
+    its turns), `turn1`, `turn2`, and of each of the `categories`; None where no judgement of both was read."""
+
+    def over(wanted: Sequence[Question], *turns: int) -> Move | None:
+        gains = []
+        for pairs in (zip(before[str(q.id)], after[str(q.id)], strict=True) for q in wanted):
+            of_turns = [pair for turn, pair in enumerate(pairs, start=1) if turn in turns]
+            own = [b - a for a, b in of_turns if a is not None and b is not None]
+            gains += [fmean(own)] if own else []
+        return move(gains)
+
+    categories = sorted({question.category for question in questions})
+    return {
+        "overall": over(questions, 1, 2),
+        "turn1": over(questions, 1),
+        "turn2": over(questions, 2),
+        "categories": {name: over([q for q in questions if q.category == name], 1, 2) for name in categories},
     }
 
 

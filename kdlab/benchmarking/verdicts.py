@@ -3,23 +3,27 @@
     rating("... Rating: [[7.5]]")   # 7.5
     verdict("... [[B]]")            # "B"
 
-The patterns are those of FastChat's llm_judge (Zheng et al., 2023).
+The patterns are those of FastChat's llm_judge (Zheng et al., 2023), with room for blanks between the brackets. What a
+judge thinks aloud before it judges is not read: it weighs ratings that it does not give.
 """
 
 from __future__ import annotations
 
 import re
 
-RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
-SECOND = re.compile(r"\[(\d+\.?\d*)\]")
+RATING = re.compile(r"\[\[\s*(\d+\.?\d*)\s*\]\]")
+SECOND = re.compile(r"\[\s*(\d+\.?\d*)\s*\]")
 """Tried where the first finds nothing."""
+THINKS, THOUGHT = "<think>", "</think>"
+"""Around what a model thinks aloud; the first may stand in its prompt."""
 LOWEST, HIGHEST = 1.0, 10.0
 VERDICTS = ("A", "B", "C")
 
 
 def rating(judgement: str) -> float | None:
     """The first [[rating]], else the first [rating]; None where there is none, or it is not from 1 to 10."""
-    found = RATING.search(judgement) or SECOND.search(judgement)
+    said = _judged(judgement)
+    found = RATING.search(said) or SECOND.search(said)
     value = float(found[1]) if found else 0.0
     return value if LOWEST <= value <= HIGHEST else None
 
@@ -27,8 +31,15 @@ def rating(judgement: str) -> float | None:
 def verdict(judgement: str) -> str | None:
     """ "A", "B" or "C" (a tie), by [[A]], [[B]] or [[C]]; None where there is none, or more than one. (FastChat takes A
     where both A and B are named, which favours what stands first.)"""
-    found = [letter for letter in VERDICTS if f"[[{letter}]]" in judgement]
+    said = _judged(judgement)
+    found = [letter for letter in VERDICTS if re.search(rf"\[\[\s*{letter}\s*\]\]", said)]
     return found[0] if len(found) == 1 else None
+
+
+def _judged(judgement: str) -> str:
+    """What is said after all thinking; nothing where it never ended."""
+    said = judgement.rpartition(THOUGHT)[2]
+    return "" if THINKS in said else said
 
 
 def winner(first: str, swapped: str) -> str:

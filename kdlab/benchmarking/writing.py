@@ -55,7 +55,7 @@ class Answerer:
         rounding."""
         order = sorted(questions, key=lambda question: -len(question.turns[0]))
         batches = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
-        keys = answer_keys(stage, self.identity, questions, config)
+        keys = {q.id: key_of(stage, self.identity, q.id, q.turns, config.max_new_tokens) for q in questions}
         missing = [batch for batch in batches if not all(file.of(keys[question.id]) for question in batch)]
         left = sum(map(len, missing))
         with WritingBar(total=len(questions), done=len(questions) - left, shown=progress) as bar:
@@ -63,7 +63,7 @@ class Answerer:
                 lines = self._batch(stage, batch, keys, config)
                 file.add(lines)
                 bar.advance(answers=len(batch), tokens=sum(sum(line["tokens"]) for line in lines))
-        return answered([file.of(key)[-1] for key in keys.values()])
+        return _answered([file.of(key)[-1] for key in keys.values()])
 
     def _batch(self, stage: str, batch: Sequence[Question], keys: dict[int, str], config: MTBenchConfig) -> list[Line]:
         first = self._write([[{"role": "user", "content": question.turns[0]}] for question in batch], config)
@@ -111,12 +111,7 @@ class Answerer:
             raise ValueError(f"benchmark.mt_bench: {reason}; give dataset.template=<a chat template>") from reason
 
 
-def answer_keys(stage: str, identity: str, questions: Sequence[Question], config: MTBenchConfig) -> dict[int, str]:
-    """The key that the answer to each question is kept under."""
-    return {q.id: key_of(stage, identity, q.id, q.turns, config.max_new_tokens) for q in questions}
-
-
-def answered(lines: Sequence[Line]) -> Answered:
+def _answered(lines: Sequence[Line]) -> Answered:
     """The kept lines of one model."""
     return Answered(
         turns={line["question_id"]: (line["turns"][0], line["turns"][1]) for line in lines},

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdlab.preflight.benchmark_lines import say_benchmarks
+from kdlab.preflight.benchmarks import Suites
 from kdlab.preflight.class_lines import build_classes, say_classes
 from kdlab.preflight.data_lines import build_data
 from kdlab.preflight.disk_lines import say_disk
@@ -77,6 +79,7 @@ class _Check:
         device, models = found
         self.note("tokenizers", self.attempt("tokenizers", lambda section: say_tokenizers(section, config, models)))
         work = self.attempt("data", lambda section: self.data(section, models))
+        suites = self.suites(models, device)
         if work is None:
             self.unchecked("memory and time: they need the data")
         else:
@@ -87,7 +90,9 @@ class _Check:
             if probe and memory is not None:
                 self.note(
                     "time",
-                    self.attempt("time", lambda section: say_time(section, config, models, work, device, memory)),
+                    self.attempt(
+                        "time", lambda section: say_time(section, config, models, work, device, memory, suites)
+                    ),
                 )
         self.note("disk", self.attempt("disk", lambda section: say_disk(section, config, models, output_dir)))
 
@@ -127,6 +132,17 @@ class _Check:
             work, numbers = build_classes(section, self.config, models, self.labelled)
         self.note("data", numbers)
         return work
+
+    def suites(self, models: Sketches, device: torch.device) -> Suites | None:
+        """The benchmarks of others, where some are asked for."""
+        benchmark = self.config.benchmark
+        if benchmark.mt_bench is None and benchmark.harness is None:
+            return None
+        found: Suites | None = self.attempt(
+            "benchmarks", lambda section: say_benchmarks(section, self.config, models, device)
+        )
+        self.note("benchmarks", None if found is None else found.as_dict())
+        return found
 
     def memory(
         self,

@@ -63,9 +63,17 @@ class Duration:
 
 
 def predict_time(
-    config: TrainConfig, models: Sketches, work: Workload, *, speed: Speed, teacher_speed: Speed, optimizer_bytes: int
+    config: TrainConfig,
+    models: Sketches,
+    work: Workload,
+    *,
+    speed: Speed,
+    teacher_speed: Speed,
+    optimizer_bytes: int,
+    suites: float = 0.0,
 ) -> Duration:
-    """The time of a run. `optimizer_bytes` are what a step of the optimiser reads and writes."""
+    """The time of a run. `optimizer_bytes` are what a step of the optimiser reads and writes, `suites` the seconds that
+    benchmarks of others take (`benchmarks.suites_seconds`)."""
     student, teacher = models.student, models.teacher
     asks = config.loss.asks_teacher or bool(config.inner.terms())
     passes = 4 if config.trainer.gradient_checkpointing else 3
@@ -93,7 +101,7 @@ def predict_time(
     once = reading(work.student_evaluation, work.teacher_evaluation)
     evaluations = 1 + evaluations_while(config, work)
     tests = 2 * reading(work.student_test, work.teacher_test)  # before and after
-    evaluate = evaluations * once + tests + writing(config, models, speed)
+    evaluate = evaluations * once + tests + writing(config, models, speed) + suites
     train = work.steps * step
     return Duration(
         step=step,

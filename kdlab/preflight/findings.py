@@ -82,7 +82,8 @@ class Findings:
         return 1 if self.verdict in ("failure", "unknown") else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`: schema 1; `numbers` has memory, time, disk, models, data and tokenizers as far as known."""
+        """For `--json`: schema 1; `numbers` has memory, time, disk, models, data, tokenizers and benchmarks, as far
+        as known."""
         sections = [
             {"title": section.title, "lines": [_as_dict(line) for line in section.lines]} for section in self.sections
         ]

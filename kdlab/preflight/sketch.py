@@ -162,6 +162,12 @@ def _told(config: TrainConfig, device: torch.device, task: Task | None) -> Sketc
     return Sketches(student=_student(config, lender, told, device, task), teacher=None, told=told, lender=lender)
 
 
+def sketch_model(path: str, *, option: str, device: torch.device) -> Sketch:
+    """A language model that a run reads besides student and teacher. Raises as `sketch`."""
+    place = Place(path=path, revision=None, trust=False, option=option)
+    return _from_config(place, dtypes.resolve("auto", device), QuantizationConfig(), device, None)
+
+
 def _student(
     config: TrainConfig, teacher: Sketch | None, opened: Teacher | None, device: torch.device, task: Task | None
 ) -> Sketch:

@@ -20,7 +20,7 @@ def benchmarks(run: Run) -> Html | None:
     parts: list[Html] = []
     for title, (head, rows), note in (
         (MT_BENCH, mt_bench_cells(run), mt_bench_note(run)),
-        (HARNESS, harness_cells(run), ""),
+        (HARNESS, harness_cells(run), harness_note(run)),
     ):
         if rows or note:  # pairs alone give no scores
             parts.append(tag("h3", title))
@@ -45,7 +45,8 @@ def mt_bench_cells(run: Run) -> tuple[list[str], list[list[str]]]:
                 _score(value) + (_ends(run, who) if keys == ("overall",) else "")
                 for value, (who, _) in zip(values, STAGES, strict=True)
             ]
-            rows.append([title, *told, _gain(values[0], values[1])])
+            moved = run.value("metrics", "after", "moved", "mt_bench", *keys)
+            rows.append([title, *told, _gain(values[0], values[1], moved)])
     return _head(), rows
 
 
@@ -64,6 +65,9 @@ def mt_bench_note(run: Run) -> str:
         if count is not None:
             lost = f", {number(unparsed)} verdicts without a rating" if unparsed else ""
             parts.append(f"{title}: {number(count)} answers judged{lost}")
+    items = run.number("metrics", "after", "moved", "mt_bench", "overall", "count")
+    if items is not None:
+        parts.append(f"after − before over the {number(items)} questions that both were rated on, {PAIRED}")
     if told := _pairwise(run):
         parts.append(told)
     costs = [(title, run.value("metrics", who, "mt_bench", "cost")) for who, title in STAGES]
@@ -93,6 +97,19 @@ def _pairwise(run: Run) -> str:
 
 
 PAIRWISE = ("wins", "losses", "ties", "win_rate")
+PAIRED = "with its 95 % interval (Student's paired t; not corrected for several rows)"
+
+
+def harness_note(run: Run) -> str:
+    """What the differences are over, and of which tasks there is none because other examples were asked."""
+    found = run.value("metrics", "after", "moved", "harness")
+    tasks = {task: moves for task, moves in found.items() if isinstance(moves, dict)} if isinstance(found, dict) else {}
+    paired = any(any(moves.values()) for moves in tasks.values())
+    parts = [f"after − before over the same examples, {PAIRED}"] if paired else []
+    other = [task for task, moves in tasks.items() if moves and not any(moves.values())]
+    if other:
+        parts.append(f"{', '.join(map(str, other))}: other examples were asked before than after, which is no pair")
+    return "; ".join(parts) + "." if parts else ""
 
 
 def _interval(found: Any) -> str:
@@ -108,7 +125,8 @@ def harness_cells(run: Run) -> tuple[list[str], list[list[str]]]:
     for task, metric in _measured([run]):
         values = [run.number("metrics", who, "harness", task, metric) for who, _ in STAGES]
         told = [_with_error(run, who, task, metric) for who, _ in STAGES]
-        rows.append([f"{task}: {metric}", *told, _gain(values[0], values[1], digits=3)])
+        moved = run.value("metrics", "after", "moved", "harness", task, metric)
+        rows.append([f"{task}: {metric}", *told, _gain(values[0], values[1], moved, digits=3)])
     return _head(), rows
 
 
@@ -161,7 +179,15 @@ def _score(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}"
 
 
-def _gain(before: float | None, after: float | None, *, digits: int = 2) -> str:
+def _gain(before: float | None, after: float | None, moved: Any, *, digits: int = 2) -> str:
+    """How far a measure moved: over the items of both with its interval, where the run tells that."""
+    if isinstance(moved, dict) and _is_number(moved.get("difference")):
+        match moved.get("interval"):
+            case [int() | float() as low, int() | float() as high]:
+                ends = f" ({low:+.{digits}f} to {high:+.{digits}f})"
+            case _:
+                ends = ""
+        return f"{moved['difference']:+.{digits}f}{ends}"
     return NONE if before is None or after is None else f"{after - before:+.{digits}f}"
 
 

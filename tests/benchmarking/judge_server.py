@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 MODEL = "judge-1"
-Reply = Callable[[dict[str, Any]], str]
+Reply = Callable[[dict[str, Any]], str | None]
 
 
 def rating_of(user: str) -> int:
@@ -42,9 +42,11 @@ class JudgeServer:
         models: Sequence[str] = (MODEL,),
         usage: bool = True,
         said: str = "no",
+        finish: str = "stop",
     ) -> None:
         self.faults, self.always, self.reply, self.after = list(faults), always, reply, after
         self.key, self.models, self.usage, self.said = key, models, usage, said
+        self.finish = finish
         self.bodies: list[dict[str, Any]] = []
         self.now = self.most = 0
         self.lock = threading.Lock()
@@ -115,7 +117,9 @@ class Judging(BaseHTTPRequestHandler):
         text = server.reply(body)
         told: dict[str, Any] = {
             "model": body["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": server.finish}
+            ],
         }
         if server.usage:
             told["usage"] = {"prompt_tokens": 100, "completion_tokens": 10}

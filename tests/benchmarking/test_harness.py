@@ -4,11 +4,13 @@ import copy
 import json
 import math
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 
 from kdlab.benchmarking.harness import Harness
+from kdlab.benchmarking.harness_items import moved
 from kdlab.benchmarking.recipe import HarnessConfig
 from kdlab.models.loading import load_language_model, load_tokenizer
 
@@ -77,6 +79,33 @@ def test_a_local_task_on_a_model_in_memory(tmp_path: Path, capfd: pytest.Capture
     limited = Harness(HarnessConfig(tasks=["tiny_choice"], include_path=str(tmp_path), limit=2, chat_template=False))
     limited.run(model, tokenizer)
     assert limited.about["examples"] == {"tiny_choice": 2}
+
+
+def test_the_same_examples_are_asked_before_and_after(tmp_path: Path) -> None:
+    before, after = load_language_model("tiny:llama"), load_language_model("tiny:llama")
+    after.lm_head.weight.data += torch.randn(after.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
+    tokenizer, folder = load_tokenizer("tiny:llama"), str(write_task(tmp_path))
+    sides = []
+    for model in (before, after):
+        harness = Harness(HarnessConfig(tasks=["tiny_choice"], include_path=folder))
+        found = harness.run(model, tokenizer)["tiny_choice"]
+        items = json.loads(json.dumps(harness.items))  # as benchmarks.json has them
+        assert fmean(items["tiny_choice"]["values"]["acc"]) == pytest.approx(found["acc"])
+        assert len(items["tiny_choice"]["values"]["acc"]) == 6
+        sides.append((found["acc"], items))
+    assert sides[0][1]["tiny_choice"]["asked"] == sides[1][1]["tiny_choice"]["asked"]
+    told = moved(sides[0][1], sides[1][1])["tiny_choice"]["acc"]
+    assert told is not None
+    assert (told["difference"], told["count"]) == (pytest.approx(sides[1][0] - sides[0][0]), 6)
+    limited = Harness(HarnessConfig(tasks=["tiny_choice"], include_path=folder, limit=2))
+    limited.run(after, tokenizer)
+    assert limited.items["tiny_choice"]["values"]["acc"] == sides[1][1]["tiny_choice"]["values"]["acc"][:2]
+    assert moved(sides[0][1], limited.items)["tiny_choice"]["acc"] is None, "other examples are no pair"
+    rows = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "rows.jsonl").write_text(rows.replace("What is 3?", "What is 33?"))
+    changed = Harness(HarnessConfig(tasks=["tiny_choice"], include_path=folder))
+    changed.run(after, tokenizer)
+    assert moved(sides[0][1], changed.items)["tiny_choice"]["acc"] is None
 
 
 def test_an_unknown_task_is_named_with_those_near(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from judge_server import JudgeServer, rates, rating_of
 
 from kdlab.benchmarking.jobs import Job, single_jobs
 from kdlab.benchmarking.judges import open_judge
-from kdlab.benchmarking.judging import cost, judge_missing, says
+from kdlab.benchmarking.judging import cost, cut_short, judge_missing, says
 from kdlab.benchmarking.lines import Lines
 from kdlab.benchmarking.questions import Bench
 from kdlab.benchmarking.recipe import JudgeConfig
+from kdlab.benchmarking.scores import rated
 
 ANSWERS = {number: (f"one {number}", f"two {number}") for number in range(81, 86)}
 KEY = "sk-never-written-down"
@@ -87,6 +88,78 @@ def test_a_hang_is_given_up_and_asked_again(bench: Bench, tmp_path: Path, capsys
         asked(bench, tmp_path, config(server, timeout=0.3))
         assert len(server.bodies) == 11
     assert "nothing for 0.3 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("always", "line"),
+    [
+        ("hang", r"nothing for 0.2 seconds \(ReadTimeout\)"),
+        ("drop", r"the last: RemoteProtocolError"),
+        (429, r"the last: 429 Too Many Requests \(you exceeded your quota\)"),
+        (500, r"the last: 500 Internal Server Error \(you exceeded your quota\)"),
+        ("cut", r"the last: "),
+        ("odd", r"the last: not an answer as chat completions are"),
+    ],
+)
+def test_what_does_not_pass_is_one_line(bench: Bench, tmp_path: Path, always: int | str, line: str) -> None:
+    with JudgeServer(always=always, said="you exceeded\nyour quota") as server:
+        with pytest.raises(ValueError, match=line) as error:
+            asked(bench, tmp_path, config(server, attempts=2, timeout=0.2, concurrency=1))
+        assert len(server.bodies) == 2, "the other jobs are not tried"
+    said = str(error.value)
+    assert said.startswith(f"benchmark.mt_bench.judge.url={server.url}: no good answer in 2 attempts")
+    assert said.endswith("run the same command again")
+    assert "\n" not in said
+    assert not (tmp_path / "judgments.jsonl").exists()
+
+
+@pytest.mark.parametrize("model", ["judge-1", None])
+def test_a_server_that_is_down_is_one_line(bench: Bench, tmp_path: Path, model: str | None) -> None:
+    with JudgeServer() as server:
+        pass
+    with pytest.raises(ValueError, match=r"no good answer in 2 attempts, the last: ConnectError: .*refused") as error:
+        asked(bench, tmp_path, config(server, model=model, attempts=2))
+    assert str(error.value).startswith(f"benchmark.mt_bench.judge.url={server.url}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_the_server_does_not_have_is_named(bench: Bench, tmp_path: Path) -> None:
+    with JudgeServer(always=404, said="The model `gpt-5o` does not exist") as server:
+        with pytest.raises(ValueError, match=r"does not exist.*is benchmark.mt_bench.judge.model=gpt-5o what"):
+            asked(bench, tmp_path, config(server, model="gpt-5o", concurrency=1))
+        assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "said", ["Rating: [[11]]", "Rating: [[0]]", "[[-1]]", "five stars", "", None, "<think>[[5]] seems right, but"]
+)
+def test_what_is_no_rating_is_counted(bench: Bench, tmp_path: Path, said: str | None) -> None:
+    with JudgeServer(reply=lambda body: said, finish="length") as server:
+        jobs, file = asked(bench, tmp_path, config(server, tries=2))
+        asked(bench, tmp_path, config(server, tries=2))
+        assert len(server.bodies) == 20
+    found = rated(jobs, [says(job, file) for job in jobs])
+    assert (found["overall"], found["count"], found["unparsed"]) == (None, 0, 10)
+    assert cut_short(jobs, file) == 10
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("Rating: [[8.5]]", 8.5),
+        ("Rating: [[ 8 ]]", 8.0),
+        ("why " * 20_000 + "Rating: [[8]]", 8.0),
+        ("<think>" + "[[2]] or [[9]]? " * 5_000 + "</think>\nRating: [[8]]", 8.0),
+        ("\ud83d half a character [[8]]", 8.0),
+    ],
+)
+def test_ratings_come_in_many_forms(bench: Bench, tmp_path: Path, said: str, value: float) -> None:
+    with JudgeServer(reply=lambda body: said) as server:
+        jobs, file = asked(bench, tmp_path, config(server))
+        assert len(server.bodies) == 10
+    assert {says(job, file) for job in jobs} == {value}
+    assert cut_short(jobs, file) == 0
+    assert [says(job, Lines(file.path)) for job in jobs] == [value] * 10
 
 
 def test_malformed_ratings_are_asked_for_again_at_another_temperature(bench: Bench, tmp_path: Path) -> None:

@@ -17,24 +17,50 @@ def test_lines_are_there_for_the_next_process(tmp_path: Path) -> None:
         assert kept.of("c") == []
 
 
-def test_a_torn_line_is_dropped_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A file of three lines."""
     path = tmp_path / "kept.jsonl"
-    path.write_bytes(b'{"key": "a"}\n{"key": "b", "te')
-    file = Lines(path)
-    assert "torn" in capsys.readouterr().err
-    file.add([{"key": "c"}])
-    assert path.read_bytes() == b'{"key": "a"}\n{"key": "c"}\n'
-    path.write_bytes(b'{"ke')
-    assert Lines(path).of("a") == []
-    assert path.read_bytes() == b""
+    Lines(path).add([{"key": "a", "n": 1}, {"key": "b", "n": 2.5}, {"key": "c", "says": ["‘", None]}])
+    return path
 
 
-@pytest.mark.parametrize("line", [b'{"key": "a"', b'{"kei": "a"}', b"[]", b""])
-def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "kept.jsonl"
-    path.write_bytes(b'{"key": "a"}\n' + line + b'\n{"key": "b"}\n')
-    with pytest.raises(ValueError, match=r"kept.jsonl, line 2: damaged"):
-        Lines(path)
+def test_a_torn_line_is_dropped_and_said(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = kept.read_bytes()
+    whole = content[: content[:-1].rindex(b"\n") + 1]
+    for cut in range(len(whole) + 1, len(content) - 1):
+        kept.write_bytes(content[:cut])
+        file = Lines(kept)
+        assert "torn" in capsys.readouterr().err
+        assert (len(file.of("b")), file.of("c")) == (1, [])
+        assert kept.read_bytes() == whole
+    Lines(kept).add([{"key": "c", "says": ["‘", None]}])
+    assert kept.read_bytes() == content
+
+
+def test_a_line_without_its_break_is_whole(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1])
+    assert Lines(kept).of("c") == [{"key": "c", "says": ["‘", None]}]
+    assert kept.read_bytes() == content
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("line", ['{"key": "b"', '{"key": "b", "n": 2.5}', '{"kei": "a"}', "[]", "1", "\ufeff{}"])
+def test_a_damaged_line_is_named(kept: Path, line: str) -> None:
+    first, _, *rest = kept.read_text().split("\n")
+    kept.write_text("\n".join([first, line, *rest]))
+    with pytest.raises(ValueError, match=r"kept.jsonl, line 2: damaged or edited; take the line out") as error:
+        Lines(kept)
+    assert "\n" not in str(error.value)
+    kept.write_text("\n".join([first, "", *rest]))
+    assert [len(Lines(kept).of(key)) for key in "abc"] == [1, 0, 1], "the remedy is one"
+
+
+def test_an_edited_line_is_named(kept: Path) -> None:
+    kept.write_text(kept.read_text().replace("2.5", "9.5"))
+    with pytest.raises(ValueError, match=r"line 2: damaged or edited"):
+        Lines(kept)
 
 
 def test_threads_share_a_file(tmp_path: Path) -> None:

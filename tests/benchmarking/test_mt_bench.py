@@ -7,6 +7,7 @@ import pytest
 import torch
 from judge_server import JudgeServer, rating_of
 
+from kdlab.benchmarking.jobs import single_jobs
 from kdlab.benchmarking.mt_bench import MTBench
 from kdlab.benchmarking.recipe import JudgeConfig, MTBenchConfig
 from kdlab.benchmarking.writing import Answerer
@@ -97,7 +98,9 @@ def test_a_model_is_rated_and_compared_with_itself(folder: Path, tmp_path: Path,
         pair = bench.compare(given, after)
     assert (pair["ties"], pair["order_decided"], pair["wins"], pair["losses"]) == (10, 10, 0, 0)
     assert pair["cost"]["requests"] == 20
-    assert bench.kept("before", answerer(model, tokenizer).identity) == given
+    jobs = single_jobs(bench.bench, given.turns, stage="before", judge=bench.judge.identity)
+    first, second = ({job.question.id: float(rating_of(job.user)) for job in jobs if job.turn == n} for n in (1, 2))
+    assert bench.ratings("before", given) == {str(number): [first[number], second[number]] for number in first}
     assert bench.about()["judge"]["model"] == "judge-1"
 
 

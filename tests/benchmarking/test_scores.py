@@ -3,11 +3,11 @@ from __future__ import annotations
 from statistics import fmean, stdev
 
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_rel
 
 from kdlab.benchmarking.jobs import single_jobs
 from kdlab.benchmarking.questions import Bench
-from kdlab.benchmarking.scores import compared, rated
+from kdlab.benchmarking.scores import compared, moved, rated
 
 ANSWERS = dict.fromkeys(range(81, 86), ("", ""))
 
@@ -33,6 +33,28 @@ def test_nothing_read_is_no_number(bench: Bench) -> None:
     assert (found["overall"], found["turn1"], found["interval"], found["unparsed"]) == (None, None, None, 10)
     found = compared(jobs, [("A", None)] * 10)
     assert (found["win_rate"], found["interval"], found["count"], found["unparsed"]) == (None, None, 0, 10)
+
+
+def test_what_moved_is_paired_question_by_question(bench: Bench) -> None:
+    #                     writing              math                 writing              stem          math
+    before = dict(zip("12345", ([8.0, 6.0], [2.0, None], [9.0, 7.0], [None, None], [4.0, 3.0]), strict=True))
+    after = dict(zip("12345", ([9.0, 9.0], [2.0, 5.0], [8.0, None], [7.0, 7.0], [4.0, 6.0]), strict=True))
+    before, after = ({str(int(name) + 80): pair for name, pair in side.items()} for side in (before, after))
+    found = moved(bench.questions, before, after)
+    first, second = [7.0, 2.0, 9.0, 3.5], [9.0, 2.0, 8.0, 5.0]  # of each question the turns that both have
+    test = ttest_rel(second, first)
+    assert found["overall"]["difference"] == pytest.approx(fmean(second) - fmean(first))
+    assert found["overall"]["p"] == pytest.approx(test.pvalue)
+    half = t.ppf(0.975, 3) * stdev([b - a for a, b in zip(first, second, strict=True)]) / 2
+    assert found["overall"]["interval"] == pytest.approx([0.625 - half, 0.625 + half])
+    assert found["overall"]["count"] == 4
+    assert (found["turn1"]["count"], found["turn2"]["count"]) == (4, 2)
+    assert found["turn2"] == {"difference": 3.0, "interval": None, "p": None, "count": 2}, "both moved alike"
+    assert found["categories"]["stem"] is None
+    assert found["categories"]["writing"]["difference"] == pytest.approx((2.0 - 1.0) / 2)
+    back = moved(bench.questions, after, before)
+    assert back["overall"]["difference"] == -found["overall"]["difference"]
+    assert moved(bench.questions, before, before)["overall"]["difference"] == 0
 
 
 def test_a_win_needs_both_orders(bench: Bench) -> None:

@@ -69,6 +69,7 @@ def test_a_run_is_judged_before_and_after_and_pays_once(
             start(config, run)
     failed = json.loads((run / "run.json").read_text())
     assert failed["status"] == "failed"
+    assert KEY not in json.dumps(failed)
     assert failed["metrics"]["before"]["mt_bench"]["count"] == 10
     assert (run / "model" / "model.safetensors").is_file(), "the student is safe"
     with JudgeServer(key=KEY, reply=reply) as server:
@@ -86,6 +87,11 @@ def test_a_run_is_judged_before_and_after_and_pays_once(
     assert "nll" in metrics["before"]
     pair = metrics["after"]["pairwise"]
     assert pair["wins"] + pair["losses"] + pair["ties"] == pair["count"] == 10
+    gain = metrics["after"]["moved"]["mt_bench"]["overall"]
+    assert gain["difference"] == pytest.approx(
+        metrics["after"]["mt_bench"]["overall"] - metrics["before"]["mt_bench"]["overall"]
+    )
+    assert gain["count"] == 5
     assert record["benchmarks"]["mt_bench"]["questions"] == 5
     assert record["status"] == "finished"
     answers = [json.loads(line) for line in (run / "mt_bench" / "answers.jsonl").read_text().splitlines()]
@@ -117,4 +123,7 @@ def test_a_run_is_examined_by_tasks_of_its_own(tmp_path: Path) -> None:
     record = start(config, tmp_path / "run")
     for stage in ("teacher", "before", "after"):
         assert 0 <= record["metrics"][stage]["harness"]["tiny_choice"]["acc"] <= 1
+    gain = record["metrics"]["after"]["moved"]["harness"]["tiny_choice"]["acc"]
+    accuracy = [record["metrics"][stage]["harness"]["tiny_choice"]["acc"] for stage in ("before", "after")]
+    assert (gain["difference"], gain["count"]) == (pytest.approx(accuracy[1] - accuracy[0]), 6)
     assert record["benchmarks"]["harness"]["versions"] == {"tiny_choice": 3}

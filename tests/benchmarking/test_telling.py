@@ -13,6 +13,7 @@ RATED = {
     "unparsed": 2,
     "limit_reached": 0,
     "cut": 0,
+    "cut_short": 0,
     "cost": COST,
 }
 PAIR = {
@@ -24,6 +25,7 @@ PAIR = {
     "unparsed": 0,
     "win_rate": 0.625,
     "interval": [0.4, 0.85],
+    "cut_short": 0,
     "cost": COST | {"price": 0.25, "uncounted": 3},
 }
 
@@ -41,11 +43,25 @@ def test_each_benchmark_has_its_line() -> None:
     assert told_lines("teacher", {}) == []
 
 
+def test_what_moved_is_told_with_its_interval() -> None:
+    moved = {"difference": 0.25, "interval": [-0.125, 0.625], "p": 0.18, "count": 80}
+    found = {
+        "mt_bench": {"overall": moved, "turn1": None, "turn2": moved, "categories": {}},
+        "harness": {"choice": {"acc": moved | {"interval": None, "count": 1200}, "norm": None}, "other": {"acc": None}},
+    }
+    assert told_lines("after", {"moved": found}) == [
+        "MT-Bench, after - before: +0.25 (-0.125 to +0.625) over the same 80 questions",
+        "lm-evaluation-harness, after - before: choice acc +0.25 over the same 1,200 examples",
+    ]
+
+
 def test_what_lowers_a_score_is_said() -> None:
     (line,) = told_lines("before", {"mt_bench": RATED | {"limit_reached": 7, "cut": 1, "turn2": None}})
     assert "(turns 6.00 and none)" in line
     assert "7 answers reached benchmark.mt_bench.max_new_tokens; 1 prompts were longer than the model reads" in line
     (line,) = told_lines("before", {"mt_bench": RATED | {"overall": None, "unparsed": 12}})
     assert "no rating was read of 12 judgements" in line
+    (line,) = told_lines("before", {"mt_bench": RATED | {"cut_short": 2}})
+    assert "2 unparsed (2 judgements reached benchmark.mt_bench.judge.max_tokens: raise it)" in line
     (line,) = told_lines("after", {"pairwise": PAIR | {"count": 0, "unparsed": 8, "interval": None}})
     assert "no verdict was read of 8 comparisons" in line

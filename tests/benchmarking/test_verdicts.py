@@ -16,6 +16,12 @@ from kdlab.benchmarking.verdicts import rating, same, verdict, winner
         ("Rating: [8]", 8.0),  # its second pattern
         ("see [3], but Rating: [[6]]", 6.0),  # the second is tried only without the first
         ("[[1.]]", 1.0),
+        ("Rating: [[ 8 ]]", 8.0),
+        ("Rating: [[8.5]]", 8.5),
+        ("**Rating**: [[\n8\n]]", 8.0),
+        ("<think>hardly [[3]], or [[4]]</think>Rating: [[8]]", 8.0),
+        ("hardly [[3]]</think>Rating: [[8]]", 8.0),  # the tag that begins it may stand in the prompt
+        ("<think>perhaps [[3]], or", None),
         ("Rating: 5", None),
         ("[[rating]]", None),
         ("Rating: [[0]]", None),
@@ -37,7 +43,11 @@ def test_any_rating_between_any_words_is_found(words: str, hundredths: int) -> N
 
 @pytest.mark.parametrize(
     ("judgement", "found"),
-    [("so [[A]]", "A"), ("[[B]]", "B"), ("a tie: [[C]]", "C"), ("[A]", None), ("", None), ("[[A]] or [[B]]", None)],
+    [
+        *[("so [[A]]", "A"), ("[[B]]", "B"), ("a tie: [[C]]", "C"), ("[[ B ]]", "B")],
+        *[("[A]", None), ("", None), ("[[A]] or [[B]]", None), ("[[b]]", None)],
+        *[("<think>[[A]]?</think> no, [[B]]", "B"), ("<think>[[A]]", None)],
+    ],
 )
 def test_a_verdict_is_one_letter(judgement: str, found: str | None) -> None:
     assert verdict(judgement) == found

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kdlab.reporting.benchmarks import harness_cells, many_cells, mt_bench_cells, mt_bench_note
+from kdlab.reporting.benchmarks import harness_cells, harness_note, many_cells, mt_bench_cells, mt_bench_note
 from kdlab.reporting.report import print_table, write_page
 from kdlab.reporting.runs import Run, read
 
@@ -70,6 +70,29 @@ def test_tasks_have_their_standard_errors_where_they_give_one(run) -> None:
         ["arc_easy: acc", "0.350 ± 0.010", "0.410", "–", "+0.060"],
         ["arc_easy: acc_norm,strict", "–", "0.500", "–", "–"],
     ]
+
+
+def move(difference: float, *interval: float, count: int = 80) -> dict[str, Any]:
+    return {"difference": difference, "interval": [*interval] or None, "p": 0.01, "count": count}
+
+
+def test_differences_have_the_interval_of_the_pairs(run, tmp_path: Path) -> None:
+    moved = {
+        "mt_bench": {"overall": move(1.5, 0.25, 2.75), "turn1": None, "turn2": [], "categories": {"math": move(0.0)}},
+        "harness": {"arc_easy": {"acc": move(0.06, 0.051, 0.069)}, "other": {"acc": None}},
+    }
+    one = run(**{"metrics.after.moved": moved})
+    assert [row[-1] for row in mt_bench_cells(one)[1]] == ["+1.50 (+0.25 to +2.75)", "+1.50", "+1.50", "+0.00"]
+    assert harness_cells(one)[1][0][-1] == "+0.060 (+0.051 to +0.069)"
+    assert "after − before over the 80 questions that both were rated on, with its 95 % interval" in mt_bench_note(one)
+    note = harness_note(one)
+    assert note.startswith("after − before over the same examples, with its 95 % interval (Student's paired t; ")
+    assert note.endswith("other: other examples were asked before than after, which is no pair.")
+    page = write_page([one.folder], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "+1.50 (+0.25 to +2.75)" in page
+    assert "over the same examples" in page
+    assert harness_note(run("plain")) == ""
+    assert harness_note(run("odd", **{"metrics.after.moved": {"harness": {"x": 3}, "mt_bench": 4}})) == ""
 
 
 def test_many_runs_have_a_row_each(run) -> None:

@@ -1,7 +1,8 @@
 """Benchmarks of others (MT-Bench, lm-evaluation-harness) on teacher and student, before training and after.
 
-Both times the same items are asked. What teacher and untrained student are worth is kept in benchmarks.json, so a run
-that is continued does not ask again; MT-Bench keeps every answer and every judgement besides.
+Both times the same items are asked, and what moved is told item by item. What teacher and untrained student are worth
+is kept in benchmarks.json, so a run that is continued does not ask again; MT-Bench keeps every answer and every
+judgement besides.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdlab.benchmarking import harness_items, scores
 from kdlab.benchmarking.lines import key_of
 from kdlab.benchmarking.telling import told_lines
 from kdlab.durable import read_json, write_json
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
 KEPT = "benchmarks.json"
 Metrics = dict[str, Any]
-"""What a model's metrics in run.json get: "mt_bench" and "harness", and after training "pairwise"."""
+"""What a model's metrics in run.json get: "mt_bench" and "harness", and after training "pairwise" and "moved"."""
+Items = dict[str, Any]
+"""Item by item: of MT-Bench `scores.Ratings`, of the harness `harness_items.Items` by task."""
 
 
 class Suites:
@@ -58,7 +62,12 @@ class Suites:
         """Ask the teacher, where it is a model here, and the student as it is; both into the record."""
         if not self.wanted:
             return
-        self._kept = self._measure_before(pair, tokenizer)
+        student = self._student(pair, tokenizer)
+        self._kept = self._measure_before(student, self._teacher(pair))
+        if self._bench is not None:
+            if "pairwise" in self._bench.config.modes:  # where they are gone, only this model can give them again
+                self._answers = self._bench.answer("before", self._answerer(student))
+            self._bench.dismiss()
         self.record["benchmarks"] = self._kept["about"]
         self.record["files"]["benchmarks"] = KEPT
         self._enter("teacher", self._kept["teacher"])
@@ -69,45 +78,60 @@ class Suites:
         if not self.wanted:
             return
         began = time.perf_counter()
+        if self._bench is not None:
+            self._bench.same_judge(self._kept["about"]["mt_bench"])
         model = self._student(pair, tokenizer)
-        found = self._measure("after", model)
+        found, items = self._measure("after", model)
+        found["moved"] = self._moved(items)
         if self._bench is not None and "pairwise" in self._bench.config.modes:
-            before = self._bench.kept("before", self._kept["answers"])
-            found["pairwise"] = self._bench.compare(before, self._bench.answer("after", self._answerer(model)))
+            found["pairwise"] = self._bench.compare(self._answers, self._bench.answer("after", self._answerer(model)))
         self.record["benchmarks"]["seconds"]["after"] = time.perf_counter() - began
         self._enter("after", found)
 
-    def _measure_before(self, pair: ModelPair, tokenizer: Any) -> dict[str, Any]:
+    def _moved(self, items: Items) -> Metrics:
+        """How far each measure moved over the same items."""
+        found: Metrics = {}
+        if self._bench is not None and "mt_bench" in items:
+            found["mt_bench"] = scores.moved(
+                self._bench.bench.questions, self._kept["items"]["mt_bench"], items["mt_bench"]
+            )
+        if "harness" in items:
+            found["harness"] = harness_items.moved(self._kept["items"]["harness"], items["harness"])
+            for task in (task for task, moves in found["harness"].items() if None in moves.values()):
+                self.say(f"lm-evaluation-harness: {task} does not ask what it asked before training; no difference")
+        return found
+
+    def _measure_before(self, student: Asked, teacher: Asked | None) -> dict[str, Any]:
         """What is kept of an earlier process, where it asked the same of the same models; else measured and kept."""
-        student, teacher = self._student(pair, tokenizer), self._teacher(pair)
         benchmark = self.config.benchmark
-        told = [asdict(suite) if suite is not None else None for suite in (benchmark.mt_bench, benchmark.harness)]
-        key = key_of(student.identity, None if teacher is None else teacher.identity, told)
+        mt_bench = None if self._bench is None else self._bench.depends()
+        harness = None if benchmark.harness is None else asdict(benchmark.harness)
+        key = key_of(student.identity, None if teacher is None else teacher.identity, mt_bench, harness)
         path = self.folder / KEPT
         kept = read_json(path)
-        if isinstance(kept, dict) and kept.get("key") == key:
+        if isinstance(kept, dict) and kept.get("key") == key and kept.pop("sum", None) == key_of(kept):
             return kept
+        if path.is_file():
+            self.say(
+                f"{path}: of other options, damaged or edited; measured again, but for the answers and judgements that "
+                "MT-Bench has kept"
+            )
         began = time.perf_counter()
-        of_teacher = {} if teacher is None else self._measure("teacher", teacher)
-        of_student = self._measure("before", student)
+        of_teacher = {} if teacher is None else self._measure("teacher", teacher)[0]
+        of_student, items = self._measure("before", student)
         about: dict[str, Any] = {"seconds": {"before": time.perf_counter() - began}}
         if self._bench is not None:
             about["mt_bench"] = self._bench.about()
         if benchmark.harness is not None:
             about["harness"] = self._harness.about
-        kept = {
-            "key": key,
-            "teacher": of_teacher,
-            "before": of_student,
-            "answers": None if self._bench is None else self._answerer(student).identity,
-            "about": about,
-        }
-        write_json(path, kept)
+        kept = {"key": key, "teacher": of_teacher, "before": of_student, "items": items, "about": about}
+        write_json(path, kept | {"sum": key_of(kept)})
         return kept
 
-    def _measure(self, stage: str, asked: Asked) -> Metrics:
-        """All benchmarks of one model. The random state is as it was after it."""
+    def _measure(self, stage: str, asked: Asked) -> tuple[Metrics, Items]:
+        """All benchmarks of one model, and its items. The random state is as it was after it."""
         found: Metrics = {}
+        items: Items = {}
         mt_bench, harness = self.config.benchmark.mt_bench, self.config.benchmark.harness
         others = stage != "teacher"
         saved = state()
@@ -118,12 +142,14 @@ class Suites:
                     given = self._bench.answer(stage, self._answerer(asked))
                 if "single" in mt_bench.modes:
                     found["mt_bench"] = self._bench.rate(stage, given)
+                    items["mt_bench"] = self._bench.ratings(stage, given)
             if harness is not None and (others or harness.teacher):
                 self.say(f"lm-evaluation-harness, {stage}: {', '.join(harness.tasks)}")
                 found["harness"] = self._harness.run(asked.model, asked.tokenizer)
+                items["harness"] = self._harness.items
         finally:
             restore(saved)
-        return found
+        return found, items
 
     @cached_property
     def _bench(self) -> MTBench | None:
