@@ -15,7 +15,7 @@ from kdlab.data.labelled.folds import GROUPED, FoldSplit, make_folds
 from kdlab.data.labelled.leakage import NEAR, Leakage, find_fold_leaks
 from kdlab.data.labelled.record import FOLDS, part_record, write_folds, write_split
 from kdlab.data.labelled.rows import Labelled, Pool, part_rows, read_pool, refuse_empty
-from kdlab.data.labelled.telling import fold_lines, said_counts, said_skipped, said_spread, spread
+from kdlab.data.labelled.telling import fold_lines, fold_spreads, said_rows, spreads
 from kdlab.durable import write_json
 from kdlab.training.manifest import now, record_head
 
@@ -74,7 +74,9 @@ def _folded(dataset: DatasetConfig, pool: Pool, folder: Path, record: dict[str, 
     folds = make_folds(pool.rows, dataset, classes=pool.classes, group=pool.group)
     totals = np.array(folds.counts, np.int64).reshape(folds.folds, -1).sum(0)
     for k, counts in enumerate(folds.counts):
-        refuse_empty(dict(zip(pool.classes, (totals - np.array(counts)).tolist(), strict=True)), f"fold {k}")
+        refuse_empty(
+            dict(zip(pool.classes, (totals - np.array(counts)).tolist(), strict=True)), f"fold {k}", pool.target
+        )
     forbidden = ("group", "text") if dataset.fold_by in GROUPED else ()
     leakage = find_fold_leaks(pool.rows, folds, pool.test, forbidden=forbidden)
     parts = {"train": pool.rows} | ({} if pool.test is None else {"test": pool.test})
@@ -104,7 +106,7 @@ def _folded(dataset: DatasetConfig, pool: Pool, folder: Path, record: dict[str, 
         "template": pool.template.template,
         "counts": counted,
         "majority": majority,
-        "spread": {name: spread(rows) for name, rows in parts.items()} if not pool.classes else None,
+        "spread": spreads(parts),
     }
     record["folds"] = {
         "fold": dataset.fold,
@@ -114,6 +116,7 @@ def _folded(dataset: DatasetConfig, pool: Pool, folder: Path, record: dict[str, 
         "seed": folds.seed,
         "rows": np.bincount(folds.fold_N, minlength=folds.folds).tolist(),
         "counts": folds.counts,
+        "spread": fold_spreads(folds, pool.rows),
         "skipped": {name: dict(rows.skipped) for name, rows in parts.items()},
         "notes": list(folds.notes),
     }
@@ -154,15 +157,14 @@ def _lines(
     kind = f"{len(pool.classes)} classes" if pool.classes else "a number"
     lines = [f"{pool.rows.source}: {pool.target.kind} by {pool.target.column}, {kind}"]
     for name, rows in parts.items():
-        said = said_counts(counted[name]) if pool.classes else said_spread(spread(rows))
-        lines.append(f"  {name}: {len(rows):,} rows; {said}{said_skipped(rows)}")
+        lines.append(f"  {name}: {said_rows(rows, counted[name], pool.target.column)}")
     if majority is not None:
         low, high = min(majority["folds"]), max(majority["folds"])
         said = f"  always {majority['class']}: right on {low:.1%} to {high:.1%} of a fold"
         lines.append(said + ("" if majority["test"] is None else f" and {majority['test']:.1%} of test"))
     together = f", no {pool.group} in two" if folds.by in GROUPED else ""
     lines.append(f"{folds.folds} folds, {folds.by}, dataset.split_seed={folds.seed}{together}")
-    lines += fold_lines(folds, pool.target.names)
+    lines += fold_lines(folds, pool.target.names, fold_spreads(folds, pool.rows))
     lines += [f"  note: {note}" for note in folds.notes]
     leaking = [leak for leak in leakage.leaks if any(leak.rows.values())]
     near = f"nearly repeat: {NEAR}"

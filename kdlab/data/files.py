@@ -70,7 +70,12 @@ def find_files(
                 f"{path.rstrip('/')}/*{kinds[0]}"
             )
     elif split != "train":
-        instead = option if split_option == "dataset.split" else split_option.replace("_split", "_path")
+        if split_option == "dataset.split":
+            raise ValueError(
+                f"dataset.split={split}: local files have no splits; write dataset=local (or dataset.split=train) to "
+                f"read {option}={path} as it is"
+            )
+        instead = split_option.replace("_split", "_path")
         raise ValueError(f"{split_option}={split}: local files have no splits; use {instead}=FILE of that split")
     return files
 

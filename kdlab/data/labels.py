@@ -5,6 +5,7 @@ Importable without torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,7 +36,9 @@ class LabelsConfig:
 
     def __post_init__(self) -> None:
         bins, names = self.bins, self.names
-        if bins is not None and (not bins or any(low >= high for low, high in pairwise(bins))):
+        if bins is not None and not (
+            bins and all(map(math.isfinite, bins)) and all(low < high for low, high in pairwise(bins))
+        ):
             raise ValueError(f"dataset.labels.bins={bins}: must be rising edges between classes, such as [2, 4]")
         if self.regression and (bins is not None or names is not None):
             raise ValueError("dataset.labels.regression=true: predicts a number; drop dataset.labels.bins and names")

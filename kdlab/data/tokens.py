@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -58,14 +58,21 @@ def tokenised(
         found.reading.source = source.name  # the same rows may lie under another name today
         return found, True
     reading, form, rows = understand(source, encoder, format_name=format_name, wording=wording, num_samples=num_samples)
-    try:
+    with keeping_in(cache):
         encoded = _encode(documents(rows, form, wording, reading), encoder, reading, typed=source.typed)
         write_tokens(folder, encoded, reading, vocabulary=encoder.vocabulary, closing=closing(encoder))
+    return read_tokens(folder), False
+
+
+@contextmanager
+def keeping_in(cache: Path) -> Iterator[None]:
+    """Raise ValueError where the cache cannot be written to."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         raise ValueError(f"dataset.cache_dir={cache}: cannot write there ({error.strerror}); name another") from error
-    return read_tokens(folder), False
 
 
 def tokenised_by_both(

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,7 +39,11 @@ if TYPE_CHECKING:
 
 
 class ClassifierSplit:
-    """A classifier in the place of a `head.SplitModel`: nothing is split, `hidden` gives the logits of one position."""
+    """A classifier in the place of a `head.SplitModel`: nothing is split, `hidden` gives the logits of one position.
+
+    The head's last product runs in float32 whatever the body's precision (autocast's, or that of its weights): bfloat16
+    tells numbers near 1 apart by 0.8%, and two classes that close would tie.
+    """
 
     mode = "whole"
     packing = "none"
@@ -47,6 +52,7 @@ class ClassifierSplit:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self._inner = under_adapters(model)
+        self._last = _last_products(self._inner)
         self._told = {"use_cache": False} if "use_cache" in inspect.signature(self._inner.forward).parameters else {}
 
     def hidden(self, batch: Batch) -> Tensor:
@@ -54,7 +60,8 @@ class ClassifierSplit:
         assert batch.decides, "a batch for a classifier has one label an example"
         assert batch.position_ids_BT is None, "packed rows hold several examples, and a classifier decides once a row"
         assert batch.input_ids_BT.shape[0] == 1 or self._inner.config.get_text_config().pad_token_id is not None
-        logits_BC: Tensor = self._inner(**batch.model_inputs(), **self._told).logits
+        with _in_float32(self._last):
+            logits_BC: Tensor = self._inner(**batch.model_inputs(), **self._told).logits
         return logits_BC[:, None]
 
     def project(self, hidden_NC: Tensor) -> Dense:
@@ -65,6 +72,38 @@ class ClassifierSplit:
     def vocabulary(self) -> int:
         """Outputs of the head: C."""
         return int(self._inner.config.num_labels)
+
+
+def _last_products(model: PreTrainedModel) -> list[nn.Linear]:
+    """The layers of the head, adapted or not, that have one output a class; none where these are packed, or the head is
+    not understood."""
+    if model.base_model is model:
+        return []
+    parts = [part for name in head_names(model) for part in model.get_submodule(name).modules()]
+    return [
+        part
+        for part in parts
+        if isinstance(part, nn.Linear)
+        and part.weight.is_floating_point()
+        and part.out_features == model.config.num_labels
+    ]
+
+
+@contextmanager
+def _in_float32(layers: Iterable[nn.Linear]) -> Iterator[None]:
+    """Let these layers answer in float32 where they would in less: the product is taken again, as wide as it is."""
+
+    def widened(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if output.dtype not in (torch.bfloat16, torch.float16):
+            return None
+        bias = None if layer.bias is None else layer.bias.float()
+        with torch.autocast(output.device.type, enabled=False):
+            return nn.functional.linear(inputs[0].float(), layer.weight.float(), bias)
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(widened))
+        yield
 
 
 def split_of(model: PreTrainedModel) -> SplitModel | ClassifierSplit:

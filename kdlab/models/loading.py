@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+VOCABULARY = ("tokenizer.json", "*vocab*", "*.model", "*.spm", "*.tiktoken")
+"""Files of which a tokenizer needs one, as the kinds of tokenizers call them."""
 PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|fim_pad|>")
 
 
@@ -57,6 +59,11 @@ def read_tokenizer(
             source.location, revision=source.revision, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
+        if source.folder is not None and not any(any(source.folder.glob(kind)) for kind in VOCABULARY):
+            raise ValueError(
+                f"{option}={path}: no tokenizer lies in {source.folder} (no tokenizer.json or the like); copy the "
+                "tokenizer's files there from the model that it was made of"
+            ) from error
         raise ValueError(f"{option}={path}: no usable tokenizer ({_short(error)})") from error
     return tokenizer
 
@@ -215,5 +222,5 @@ def refuse_unless_language_model(config: Any, name: str) -> None:
 
 
 def _short(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:160]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (lines[-1] if lines[0].endswith(":") else lines[0])[:160]  # below a heading, the last line is the remedy

@@ -1,8 +1,11 @@
-"""How the classes are spread over the folds, as a plot: `label_distribution([[90, 10], [88, 12]], ["no", "yes"])`."""
+"""How the classes are spread over the folds, as a plot: `label_distribution([[90, 10], [88, 12]], ["no", "yes"])`; or
+the numbers of a regression: `number_distribution([{"rows": 9, "mean": 2.1, "sd": 1.2, "min": 0, "max": 4}], "rating")`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kdlab.reporting.plots import CARD, COLOURS, INK, LINES, as_svg, blank
 
@@ -22,6 +25,35 @@ def label_distribution(counts_per_fold: Sequence[Sequence[int]], names: Sequence
     return (_stacked if len(names) <= STACKED else _lined)(shares, names, key)
 
 
+def number_distribution(spread_per_fold: Sequence[Mapping[str, float]], column: str, *, key: str = "labels") -> str:
+    """The `rows`, `mean`, `sd`, `min` and `max` of every fold as an `<svg>`: a line from the least to the greatest
+    number, a bar one standard deviation to each side of the mean, and the mean. `key` as in `label_distribution`."""
+    assert spread_per_fold
+    figure, axes = blank(5.4, 0.9 + 0.28 * len(spread_per_fold))
+    rows, means, sds, least, most = (
+        [found[name] for found in spread_per_fold] for name in ("rows", "mean", "sd", "min", "max")
+    )
+    folds = range(len(spread_per_fold))
+    axes.hlines(folds, least, most, color=INK, linewidth=1.2, zorder=1, label="least to greatest")
+    left = [mean - sd for mean, sd in zip(means, sds, strict=True)]
+    axes.barh(folds, [2 * sd for sd in sds], left=left, height=0.5, color=LINES[1], zorder=2, label="mean ± sd")
+    axes.vlines(means, [fold - 0.25 for fold in folds], [fold + 0.25 for fold in folds], color=CARD, linewidth=2)
+    for fold in folds:
+        said = f"{means[fold]:.3g} ± {sds[fold]:.3g}, {rows[fold]:,} rows"
+        axes.annotate(said, (1.02, fold), xycoords=axes.get_yaxis_transform(), va="center", color=INK, fontsize=8)
+    axes.set_xlabel(column)
+    _folds_down(axes, len(folds))
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, labelcolor=INK, fontsize=9)
+    return as_svg(figure, key=key, label=f"mean, standard deviation and range of {column} in each fold")
+
+
+def _folds_down(axes: Any, folds: int) -> None:
+    axes.set_yticks(range(folds), [str(fold) for fold in range(folds)])
+    axes.invert_yaxis()
+    axes.set_ylabel("fold")
+    axes.tick_params(axis="y", length=0)
+
+
 def _stacked(shares: Sequence[Sequence[float]], names: Sequence[str], key: str) -> str:
     figure, axes = blank(5.4, 0.9 + 0.28 * len(shares))
     starts = [0.0] * len(shares)
@@ -34,11 +66,8 @@ def _stacked(shares: Sequence[Sequence[float]], names: Sequence[str], key: str) 
                 axes.annotate(f"{width:.0f}", place, ha="center", va="center", color=CARD, fontsize=8)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     axes.set_xlim(0, 100)
-    axes.set_yticks(range(len(shares)), [str(fold) for fold in range(len(shares))])
-    axes.invert_yaxis()
     axes.set_xlabel("% of the fold's rows")
-    axes.set_ylabel("fold")
-    axes.tick_params(axis="y", length=0)
+    _folds_down(axes, len(shares))
     columns = min(len(names), 3)
     figure.legend(loc="outside upper center", ncols=columns, frameon=False, labelcolor=INK, fontsize=9)
     return as_svg(figure, key=key, label=_label(shares, names))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from kdlab.reporting.style import CSS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,3 +150,10 @@ def as_svg(figure: Figure, *, key: str, label: str) -> str:
         body = body.replace(used, f"{used}{key}-")
     links = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f'<svg {links} viewBox="{view}" role="img" aria-label="{escape(label)}">{body}'
+
+
+def alone(svg: str) -> str:
+    """A plot as a file of its own, where no page tells the colours: those of the light page, on its card."""
+    light: dict[str, str] = dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{6});", CSS.partition("}")[0]))
+    drawn = re.sub(r"var\((--[\w-]+)\)", lambda found: light[found[1]], svg)
+    return drawn.replace("<svg ", f'<svg style="background: {light["--card"]}" ', 1)

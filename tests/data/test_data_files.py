@@ -110,7 +110,7 @@ def test_impossible_paths_are_refused(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a.xlsx is of an unknown kind; known are .jsonl"):
         find_files(str(tmp_path / "a.xlsx"))
-    with pytest.raises(ValueError, match=r"dataset.split=test: local files have no splits"):
+    with pytest.raises(ValueError, match=r"dataset.split=test: local files have no splits; write dataset=local "):
         find_files(str(file), split="test")
     write(tmp_path, "b.csv")
     with pytest.raises(ValueError, match=r"several kinds \(.csv .jsonl\)"):

@@ -312,6 +312,33 @@ def test_checkpointing_and_autocast_reach_every_weight_that_trains(kind, lora):
 
 
 @every_kind
+@pytest.mark.parametrize("lora", [None, LoraConfig(r=2)])
+@pytest.mark.parametrize("narrow", ["autocast", "weights"])
+def test_the_head_answers_in_float32_whatever_the_body_is_in(kind, lora, narrow):
+    """Oracle: the head's last product in float32, of what the body gave it."""
+    student = build_student(StudentConfig(path=f"tiny:{kind}", lora=lora), None, None, seed=0, task=TASK)
+    model = shaken(student.model)
+    exact = logits(model, decisions())
+    if narrow == "weights":
+        model.to(torch.bfloat16)
+    read = []
+    last = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 3][-1]
+    handle = last.register_forward_hook(lambda _, inputs, output: read.append(inputs[0]))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow == "autocast"):
+        told = logits(model, decisions())
+    handle.remove()
+    assert told.dtype == torch.float32
+    bias = None if last.bias is None else last.bias.float()
+    wanted = torch.nn.functional.linear(read[0].float(), last.weight.float(), bias)
+    if wanted.ndim == 3:  # a decoder answers at every token, and decides at the last one of the row
+        wanted = wanted[torch.arange(3), decisions().attention_mask_BT.sum(1) - 1]
+    torch.testing.assert_close(told, wanted, rtol=1e-6, atol=1e-6)
+    assert not torch.equal(told, told.bfloat16().float())
+    assert (told - exact).norm() < 0.06 * exact.norm()
+    assert not any(module._forward_hooks for module in model.modules() if isinstance(module, torch.nn.Linear))
+
+
+@every_kind
 @pytest.mark.parametrize(
     ("packing", "package", "near"),
     [("bnb8", "bitsandbytes", 0.05), ("nf4", "bitsandbytes", 0.6), ("torchao_int8", "torchao", 0.05)],

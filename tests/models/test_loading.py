@@ -132,7 +132,16 @@ def test_without_a_pad_like_token_the_end_of_text_pads(folder):
 def test_a_folder_without_a_tokenizer_says_so(folder):
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / file).unlink()
-    with pytest.raises(ValueError, match=r"no usable tokenizer") as caught:
+    with pytest.raises(ValueError, match=r"no tokenizer lies in .* copy the tokenizer's files there") as caught:
+        load_tokenizer(str(folder), option="PATH")
+    assert str(caught.value).startswith(f"PATH={folder}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_cannot_be_read_says_so_in_a_whole_sentence(folder):
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"no sentences")
+    with pytest.raises(ValueError, match=r"no usable tokenizer \(.*[^:]\)$") as caught:
         load_tokenizer(str(folder))
     assert "\n" not in str(caught.value)
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from kdlab.data.dataset import DatasetConfig
 from kdlab.data.labels import LabelsConfig
 from kdlab.losses import ALL_LOSSES
+from kdlab.losses.engine import row_loss
 from kdlab.models.classifier import load_classifier
 from kdlab.models.student import StudentConfig
 from kdlab.models.tiny import byte_tokenizer
@@ -87,6 +88,7 @@ def classify(job, labelled, teachers):
         dataset = DatasetConfig(
             path=str(labelled / "rows.jsonl"),
             test_path=str(labelled / "test.jsonl") if test else None,
+            cache_dir=str(labelled / "cache"),
             max_length=32,
             labels=labels,
             fold=fold,
@@ -224,6 +226,23 @@ def test_one_step_is_that_of_plain_autograd(classify, start, teachers, tmp_path)
     assert float(row["divergence"]) == pytest.approx(divergence_N.mean().item(), rel=1e-4)
     assert float(row["hard"]) == pytest.approx(hard_N.mean().item(), rel=1e-4)
     assert float(row["gradient_norm"]) == pytest.approx(norm.item(), rel=1e-3)
+
+
+def test_mixed_precision_rounds_the_body_and_not_the_logits(classify, start, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("kdlab.training.module.row_loss", lambda *a, **k: seen.append(a[1]) or row_loss(*a, **k))
+    found = {}
+    for precision in ("32", "bf16-mixed"):
+        start(classify(precision=precision, max_steps=1, batch_size=24), tmp_path / precision)
+        (found[precision],) = [row for row in rows(tmp_path / precision) if row["phase"] == "train"]
+    for read in seen:
+        for side in (read.student.logits_NV, read.teacher.logits_NV):
+            assert side.dtype == torch.float32
+            assert not torch.equal(side, side.bfloat16().float())
+    exact_NC, mixed_NC = (read.student.logits_NV for read in seen)
+    assert 0 < (mixed_NC - exact_NC).norm() < 0.02 * exact_NC.norm()
+    for column, near in (("loss", 0.005), ("divergence", 0.02), ("hard", 0.005), ("gradient_norm", 0.03)):
+        assert float(found["bf16-mixed"][column]) == pytest.approx(float(found["32"][column]), rel=near), column
 
 
 def test_a_killed_run_of_classes_continues_bit_for_bit(classify, start, kill_after, tmp_path):

@@ -27,7 +27,8 @@ def labelled(tmp_path):
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = DatasetConfig(path=str(path), labels=LabelsConfig(column="rating"), fold=1, folds=3)
+    labels, cache = LabelsConfig(column="rating"), str(tmp_path / "cache")
+    config = DatasetConfig(path=str(path), cache_dir=cache, labels=labels, fold=1, folds=3)
     return read_labelled(config)
 
 

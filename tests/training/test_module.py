@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import multiprocessing
-import os
-import socket
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch.nn.functional import nll_loss, pad
+from two_ranks import train_by_two
 
 from kdlab.batch import Batch
 from kdlab.losses import LOSSES
@@ -26,7 +22,6 @@ from kdlab.training.device import quiet_libraries
 from kdlab.training.module import Distiller
 from kdlab.training.optimizers import SGD
 from kdlab.training.pair import ModelPair
-from kdlab.training.run import train
 
 LENGTHS = (12, 3, 7, 12, 5, 9, 2, 10)
 
@@ -235,33 +230,11 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def one_of_two(rank: int, port: int, config, folder: Path) -> None:
-    """What torchrun sets for each of its processes."""
-    run = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
-    here = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in {**run, **here}.items()})
-    torch.set_num_threads(1)
-    train(config, output_dir=folder, resolved=dataclasses.asdict(config), overrides=[])
-
-
 @pytest.mark.slow
 def test_two_ranks_of_4_are_one_of_8(job, start, tmp_path):
     options = {"max_steps": 3, "accumulate": 2, "evaluate_every": 3, "ema": 0.9}
     start(job(batch_size=8, **options), tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # A server that has imported everything once, and forks: two ranks start in no time.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["kdlab.training.session", "transformers.models.llama.modeling_llama"])
-    config = job(batch_size=4, devices=2, **options)
-    ranks = [processes.Process(target=one_of_two, args=(rank, port, config, tmp_path / "two")) for rank in range(2)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(120)
-        rank.kill()
-    assert [rank.exitcode for rank in ranks] == [0, 0]
+    assert train_by_two(job(batch_size=4, devices=2, **options), tmp_path / "two") == [0, 0]
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert [(row["step"], row["phase"], row["rows"], row["tokens"]) for row in one] == [
         (row["step"], row["phase"], row["rows"], row["tokens"]) for row in two

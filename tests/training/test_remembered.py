@@ -34,8 +34,9 @@ def classify(job, tmp_path):
     lines = [{"text": f"{'ab' if i % 2 else 'xyz'} {i}", "label": ("no", "yes")[i % 2]} for i in range(ROWS)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     labels = LabelsConfig(column="label", template="{text}")
+    where = {"path": str(tmp_path / "rows.jsonl"), "cache_dir": str(tmp_path / "cache")}
     return lambda **options: job(
-        dataset=DatasetConfig(path=str(tmp_path / "rows.jsonl"), labels=labels, max_length=16, fold=0, folds=3),
+        dataset=DatasetConfig(**where, labels=labels, max_length=16, fold=0, folds=3),
         loss=ALL_LOSSES["forward_kl"](temperature=2.0),
         teacher=TeacherConfig(path=str(tmp_path / "t")),
         student=StudentConfig(path="tiny:llama"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdlab.data.dataset import Data, Side
 from kdlab.data.labelled.store import LabelledStore
+from kdlab.data.labelled.tokens import RowTokens, tokenised_rows
 from kdlab.data.verdict import Part, Reading, TeacherPart, Verdict
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 def build_labelled(labelled: Labelled, student: Side, teacher: Side | None = None) -> Data:
     """The rows as examples. With a `teacher` that has a tokenizer of its own, every example comes as both read it.
 
-    Raises ValueError where the template alone is longer than `dataset.max_length` to either.
+    Raises ValueError where the template alone is longer than `dataset.max_length` to either, and where
+    `dataset.cache_dir` cannot be written to.
     """
-    train = _made(labelled, labelled.train, student, teacher)
-    heldout = _made(labelled, labelled.heldout, student, teacher)
-    test = None if labelled.test is None else _made(labelled, labelled.test, student, teacher)
+    theirs = None if teacher is None else _reader(labelled, teacher)
+    readers = _reader(labelled, student), theirs
+    train, heldout = _made(labelled, labelled.train, *readers), _made(labelled, labelled.heldout, *readers)
+    test = None if labelled.test is None else _made(labelled, labelled.test, *readers)
     verdict = Verdict(
         reading=_reading(labelled, labelled.train),
         heldout_reading=_reading(labelled, labelled.heldout) if labelled.heldout.read else None,
@@ -30,6 +32,7 @@ def build_labelled(labelled: Labelled, student: Side, teacher: Side | None = Non
         train=train.part,
         heldout=heldout.part,
         test=None if test is None else test.part,
+        cached=all(reader.cached for reader in readers if reader is not None),
     )
     return Data(
         train=train.store,
@@ -48,7 +51,26 @@ class _Made:
     part: Part
 
 
-def _made(labelled: Labelled, rows: LabelledRows, student: Side, teacher: Side | None) -> _Made:
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """Who reads the rows, and all of them as it reads them; `cached`: they were in the cache."""
+
+    side: Side
+    tokens: RowTokens
+    cached: bool
+
+
+def _reader(labelled: Labelled, side: Side) -> _Reader:
+    if side.seq2seq:
+        raise ValueError("dataset.labels: an encoder-decoder model decides about no text here; choose another model")
+    rows = [fields for part in labelled.parts.values() for fields in part.fields]
+    tokens, cached = tokenised_rows(
+        labelled.template, side.tokenizer, rows, max_length=labelled.task.max_length, cache=labelled.cache
+    )
+    return _Reader(side=side, tokens=tokens, cached=cached)
+
+
+def _made(labelled: Labelled, rows: LabelledRows, student: _Reader, teacher: _Reader | None) -> _Made:
     theirs, their_cut = (None, [0]) if teacher is None else _read(labelled, rows, teacher, None)
     store, cut = _read(labelled, rows, student, theirs)
     part = Part(
@@ -70,17 +92,15 @@ def _made(labelled: Labelled, rows: LabelledRows, student: Side, teacher: Side |
 
 
 def _read(
-    labelled: Labelled, rows: LabelledRows, side: Side, teacher: LabelledStore | None
-) -> tuple[LabelledStore, Sequence[int]]:
-    if side.seq2seq:
-        raise ValueError("dataset.labels: an encoder-decoder model decides about no text here; choose another model")
-    ids, cut = labelled.template.encode(side.tokenizer, rows.fields, labelled.task.max_length)
+    labelled: Labelled, rows: LabelledRows, reader: _Reader, teacher: LabelledStore | None
+) -> tuple[LabelledStore, list[int]]:
+    ids, cut = reader.tokens.of(rows.fields)
     store = LabelledStore(
         ids,
         labels=rows.labels,
         rows=rows.numbers,
         max_length=labelled.task.max_length,
-        pad_id=side.pad_id,
+        pad_id=reader.side.pad_id,
         teacher=teacher,
     )
     return store, cut

@@ -40,7 +40,8 @@ class RawRows:
 class LabelledRows:
     """Rows of one source that have a label. `numbers` are their rows in the source, from 0, `fields` their columns of
     text, `texts` these put together, `labels` `[N]` classes (int64) or numbers (float64), `groups` what may not be
-    parted. `skipped` counts the others by reason."""
+    parted. `skipped` counts the others by reason. `values` `[N]` are the numbers that bins cut into classes, or that
+    are the labels (None: the classes are of no numbers)."""
 
     source: str
     content_hash: str
@@ -51,6 +52,7 @@ class LabelledRows:
     groups: list[str]
     read: int
     skipped: dict[str, int] = field(default_factory=dict)
+    values: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -69,6 +71,7 @@ class LabelledRows:
             labels=self.labels[kept],
             groups=[self.groups[i] for i in kept],
             skipped=skipped,
+            values=None if self.values is None else self.values[kept],
         )
 
 
@@ -91,14 +94,14 @@ def label_rows(raw: RawRows, target: Target, template: FieldTemplate, group: str
     asked = dict.fromkeys(template.fields, "dataset.labels.template")
     asked |= {target.column: "dataset.labels.column"} | ({group: "dataset.group"} if group is not None else {})
     check_columns(asked, raw.columns, typed=raw.source.typed)
-    kept: list[tuple[int, dict[str, str], int | float, str | None]] = []
+    kept: list[tuple[int, dict[str, str], int | float, float | None, str | None]] = []
     skipped: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     for number, row in zip(raw.numbers, raw.rows, strict=True):
         try:
-            label = target.label(row.get(target.column))
+            label, value = target.label(row.get(target.column)), target.number(row.get(target.column))
             fields = {column: text_of(row, column) for column in template.fields}
-            kept.append((number, fields, label, None if group is None else _group(row, group)))
+            kept.append((number, fields, label, value, None if group is None else _group(row, group)))
         except SkipRow as error:
             skipped[str(error)] += 1
         except UnknownClassError as error:
@@ -108,7 +111,7 @@ def label_rows(raw: RawRows, target: Target, template: FieldTemplate, group: str
     if not kept:
         why = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
         raise ValueError(f"{raw.source.typed}: no row is left ({why})")
-    numbers, fields_of, labels, groups = zip(*kept, strict=True)
+    numbers, fields_of, labels, values, groups = zip(*kept, strict=True)
     texts = [template.fill(row) for row in fields_of]
     return LabelledRows(
         source=raw.source.name,
@@ -120,6 +123,7 @@ def label_rows(raw: RawRows, target: Target, template: FieldTemplate, group: str
         groups=texts if group is None else list(groups),
         read=len(raw.rows),
         skipped=dict(skipped),
+        values=np.array(values, np.float64) if target.measures else None,
     )
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdlab.data.labelled.telling import spread
+from kdlab.data.labelled.telling import fold_spreads, spread
 from kdlab.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ def write_folds(
     leakage: Leakage,
 ) -> None:
     """Write `folds.json`. `rows` are row numbers of the source from 0, a list a fold; null where there are no folds."""
-    listed = counts = None
+    listed = counts = spreads = None
     if folds is not None and pool is not None:
         listed = [pool.numbers[folds.fold_N == k].tolist() for k in range(folds.folds)]
-        counts = folds.counts
+        counts, spreads = folds.counts, fold_spreads(folds, pool)
     record = {
         "schema": SCHEMA,
         **head,
@@ -41,6 +41,7 @@ def write_folds(
         "fold": None if folds is None else folds.fold,
         "rows": listed,
         "counts": counts,
+        "spread": spreads,
         "notes": [] if folds is None else folds.notes,
         "parts": parts,
         "leakage": leakage.as_dict(),
@@ -57,7 +58,7 @@ def part_record(rows: LabelledRows, counts: dict[str, int]) -> dict[str, Any]:
         "content_hash": rows.content_hash,
         "rows": rows.numbers.tolist(),
         "counts": counts,
-        "spread": None if counts else spread(rows),
+        "spread": None if rows.values is None else spread(rows.values),
         "skipped": rows.skipped,
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from kdlab.data.labelled.leakage import Leakage, find_leaks, refuse_leaks
 from kdlab.data.labelled.reading import LabelledRows, label_rows, read_raw
 from kdlab.data.labelled.values import Target, find_target
 from kdlab.data.sources import open_source
+from kdlab.models.places import cache_folder
 from kdlab.text.fields import FieldTemplate
 from kdlab.text.task import Task
 
@@ -36,7 +38,7 @@ class Labelled:
     """`train`, `heldout` and `test` (None: there is none) rows, what is decided about them (`task`), and how they were
     parted. `template` reads the columns `fields`; `group` names what may not be parted. `pool` are the rows that folds
     are made of, and `folds` which are in which (None: no fold was asked for); `how` says what is held out, in words,
-    `seed` what it was drawn by. `balanced`: labels are weighed by their class."""
+    `seed` what it was drawn by. `balanced`: labels are weighed by their class. `cache` is where tokens are kept."""
 
     task: Task
     target: Target
@@ -50,6 +52,7 @@ class Labelled:
     how: str
     seed: int
     balanced: bool
+    cache: Path
     leakage: Leakage
 
     @property
@@ -202,20 +205,22 @@ def part_rows(config: DatasetConfig, pool: Pool) -> Labelled:
         how=how,
         seed=config.split_seed,
         balanced=config.labels.weights == "balanced",
+        cache=cache_folder(config.cache_dir),
         leakage=find_leaks(parts, forbidden=_forbidden(config, drawn=pool.heldout is None)),
     )
-    refuse_empty(labelled.counts["train"], how)
+    refuse_empty(labelled.counts["train"], how, pool.target)
     return labelled
 
 
-def refuse_empty(counts: dict[str, int], how: str) -> None:
+def refuse_empty(counts: dict[str, int], how: str, target: Target) -> None:
     """Raise ValueError where a class has no row to learn from."""
     empty = [name for name, count in counts.items() if not count]
     if empty:
         said = ", ".join(f"{name}: {count:,}" for name, count in counts.items() if count)
+        remedy = "put classes together by dataset.labels.bins" if target.reads == "number" else "take that class out"
         raise ValueError(
             f"dataset.labels: no training row is of class {' or '.join(empty)} (held out: {how}; the others have "
-            f"{said}); put classes together by dataset.labels.bins, or give more rows"
+            f"{said}); {remedy}, or give more rows"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kdlab.data.store import Example, Layout
 
+Ids = NDArray[np.int32]
 Ints = NDArray[np.int64]
 
 
@@ -27,7 +28,7 @@ class LabelledStore:
 
     def __init__(
         self,
-        ids: Sequence[Sequence[int]],
+        ids: Sequence[Sequence[int] | Ids],
         *,
         labels: NDArray[Any],
         rows: Ints,
@@ -38,7 +39,7 @@ class LabelledStore:
         assert len(ids) == len(labels) == len(rows)
         assert teacher is None or (len(teacher) == len(ids) and teacher.pad_id is not None)
         self.lengths: Ints = np.array([len(row) for row in ids], np.int64)
-        self.ids_T = np.array([i for row in ids for i in row], np.int32)
+        self.ids_T: Ids = np.concatenate([np.zeros(0, np.int32), *(np.asarray(row, np.int32) for row in ids)])
         self.offsets = np.cumsum([0, *self.lengths.tolist()])
         self.regression = bool(np.issubdtype(labels.dtype, np.floating))
         self.labels = labels.astype(np.float32 if self.regression else np.int64)

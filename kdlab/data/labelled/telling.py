@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from kdlab.data.labelled.folds import FoldSplit
     from kdlab.data.labelled.reading import LabelledRows
     from kdlab.data.labelled.rows import Labelled
@@ -23,9 +26,7 @@ def as_dict(labelled: Labelled) -> dict[str, Any]:
             **classes_dict(labelled),
             "counts": labelled.counts,
             "majority": labelled.majority,
-            "spread": {name: spread(rows) for name, rows in labelled.parts.items()}
-            if labelled.task.is_regression
-            else None,
+            "spread": spreads(labelled.parts),
             "weights": labelled.class_weights,
         },
         "folds": {
@@ -53,16 +54,28 @@ def classes_dict(labelled: Labelled) -> dict[str, Any]:
     }
 
 
-def spread(rows: LabelledRows) -> dict[str, float]:
-    """How the numbers of a regression are spread."""
-    labels = rows.labels.astype(np.float64)
+def spread(values: NDArray[np.float64]) -> dict[str, float]:
+    """How the numbers of a regression are spread, or those that bins cut into classes."""
     return {
-        "rows": len(labels),
-        "mean": float(labels.mean()),
-        "sd": float(labels.std()),
-        "min": float(labels.min()),
-        "max": float(labels.max()),
+        "rows": len(values),
+        "mean": float(values.mean()),
+        "sd": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
     }
+
+
+def spreads(parts: Mapping[str, LabelledRows]) -> dict[str, dict[str, float]] | None:
+    """The spread of each part; None where the classes are of no numbers."""
+    found = {name: spread(rows.values) for name, rows in parts.items() if rows.values is not None}
+    return found or None
+
+
+def fold_spreads(folds: FoldSplit, rows: LabelledRows) -> list[dict[str, float]] | None:
+    """The spread of each fold; None where the classes are of no numbers."""
+    if rows.values is None:
+        return None
+    return [spread(rows.values[folds.fold_N == k]) for k in range(folds.folds)]
 
 
 def told(labelled: Labelled) -> str:
@@ -70,9 +83,8 @@ def told(labelled: Labelled) -> str:
     task = labelled.task
     lines = [f"{task.kind} by {task.column}: {'a number' if task.is_regression else f'{len(task.names)} classes'}"]
     for name, rows in labelled.parts.items():
-        said = said_spread(spread(rows)) if task.is_regression else said_counts(labelled.counts[name])
         also = f" ({labelled.how})" if name == "heldout" else ""
-        lines.append(f"  {name}{also}: {len(rows):,} rows; {said}{said_skipped(rows)}")
+        lines.append(f"  {name}{also}: {said_rows(rows, labelled.counts[name], task.column)}")
     majority = labelled.majority
     if majority is not None:
         shares = [f"{majority[part]:.1%} of {part}" for part in ("heldout", "test") if majority[part] is not None]
@@ -106,6 +118,18 @@ def said_counts(counts: dict[str, int]) -> str:
     return f"{len(counts)} classes of {counts[fewest]:,} ({fewest}) to {counts[most]:,} ({most}) rows"
 
 
+def said_rows(rows: LabelledRows, counts: dict[str, int], column: str) -> str:
+    """The rows of a part: of a regression their numbers, else their classes, and of which numbers where bins cut them:
+    one beyond what is meant, such as a rating of 99, is in the class at that end."""
+    if rows.values is None:
+        said = said_counts(counts)
+    elif not counts:
+        said = said_spread(spread(rows.values))
+    else:
+        said = f"{said_counts(counts)}; {column} from {rows.values.min():g} to {rows.values.max():g}"
+    return f"{len(rows):,} rows; {said}{said_skipped(rows)}"
+
+
 def said_spread(found: dict[str, float]) -> str:
     """The numbers of a regression."""
     return f"mean {found['mean']:.3g}, sd {found['sd']:.3g}, from {found['min']:g} to {found['max']:g}"
@@ -119,11 +143,11 @@ def said_skipped(rows: LabelledRows) -> str:
     return f"; {sum(rows.skipped.values()):,} left out ({listed})"
 
 
-def fold_lines(folds: FoldSplit, names: tuple[str, ...]) -> list[str]:
-    """A line a fold: its rows, by class."""
+def fold_lines(folds: FoldSplit, names: tuple[str, ...], found: Sequence[dict[str, float]] | None) -> list[str]:
+    """A line a fold: its rows, by class, or of a regression how their numbers are spread."""
     sizes = np.bincount(folds.fold_N, minlength=folds.folds).tolist()
     lines = []
     for k, counts in enumerate(folds.counts):
-        said = f"; {said_counts(dict(zip(names, counts, strict=True)))}" if counts else ""
-        lines.append(f"  fold {k}: {sizes[k]:,} rows{said}")
+        said = said_counts(dict(zip(names, counts, strict=True))) if counts or found is None else said_spread(found[k])
+        lines.append(f"  fold {k}: {sizes[k]:,} rows; {said}")
     return lines

@@ -36,6 +36,15 @@ class Target:
     bins: tuple[float, ...] | None = None
     values: tuple[Any, ...] = ()
 
+    @property
+    def measures(self) -> bool:
+        """Whether the values are amounts: predicted, or cut by bins."""
+        return self.kind == REGRESSION or self.bins is not None
+
+    def number(self, value: Any) -> float | None:
+        """The amount that a value is; None where the values are none. Raises SkipRow for one that has none."""
+        return float(read_value(value, self.reads, self.column)) if self.measures else None
+
     def label(self, value: Any) -> int | float:
         """The class or number of a value. Raises SkipRow for one that has none, UnknownClassError for one that no
         training row has."""

@@ -24,6 +24,7 @@ def dataset(tmp_path: Path) -> Callable[..., DatasetConfig]:
             if name in options and isinstance(options[name], list):
                 options[f"{name}_path"] = write(tmp_path / f"{name}.jsonl", options.pop(name))
         path = write(tmp_path / "rows.jsonl", rows)
+        options = {"cache_dir": str(tmp_path / "cache")} | options
         return DatasetConfig(path=path, labels=LabelsConfig(**({"column": "rating"} | labels)), **options)
 
     return made

@@ -145,6 +145,43 @@ def test_a_class_without_a_training_row_is_refused(dataset) -> None:
     assert refused[0].startswith("dataset.labels: no training row is of class 0 (held out: fold")
 
 
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        ((0, 1), "put classes together by dataset.labels.bins, or give more rows"),
+        (("no", "yes"), "take that class out, or give more rows"),
+    ],
+)
+def test_bins_are_a_remedy_for_numbers_only(dataset, names, remedy: str) -> None:
+    rows = [{"prompt": "same" if i < 4 else f"p{i}", "response": f"r{i}", "rating": names[i >= 4]} for i in range(40)]
+    refused = []
+    for k in range(5):
+        try:
+            read_labelled(dataset(rows, fold=k, folds=5))
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) == 1
+    assert refused[0].endswith(f"; {remedy}")
+
+
+def test_numbers_out_of_the_range_are_said_where_bins_cut_them(dataset) -> None:
+    """-7 and 99 are in the classes at the ends, of the part that has them."""
+    rows, test = rated(30), rated(5, start=90)
+    rows[3]["rating"], test[2]["rating"] = -7, 99
+    found = read_labelled(dataset(rows, test=test, bins=[2, 4], fold=0, folds=3))
+    part = "train" if 3 in found.train.numbers else "heldout"
+    lines = {line.split()[0].rstrip(":"): line for line in str(found).splitlines()[1:]}
+    assert lines[part].endswith("; rating from -7 to 4")
+    assert lines["heldout" if part == "train" else "train"].endswith("; rating from 0 to 4")
+    assert lines["test"].endswith("; rating from 0 to 99")
+    spread = found.as_dict()["classes"]["spread"]
+    ratings = [row["rating"] for i, row in enumerate(rows) if i in set(found.parts[part].numbers.tolist())]
+    assert (spread[part]["min"], spread[part]["mean"]) == (-7, pytest.approx(np.mean(ratings)))
+    plain = read_labelled(dataset(rated(30), fold=0, folds=3))
+    assert "from" not in str(plain)
+    assert plain.as_dict()["classes"]["spread"] is None
+
+
 def test_a_class_that_only_the_test_has_is_refused(dataset) -> None:
     test = [{"prompt": "q", "response": "r", "rating": 9}]
     with pytest.raises(

@@ -52,6 +52,14 @@ def test_a_regression_keeps_the_number() -> None:
     assert found.label("3.5") == 3.5
 
 
+@pytest.mark.parametrize("edges", [[float("nan")], [1.0, float("nan")], [float("-inf"), 2.0], [2.0, float("inf")]])
+def test_an_edge_that_is_no_finite_number_is_refused(edges: list[float]) -> None:
+    """No value is above or below a nan, and nothing would be beyond an infinite edge."""
+    with pytest.raises(ValueError, match=r"^dataset\.labels\.bins=\[.*\]: must be rising edges") as raised:
+        LabelsConfig(column="c", bins=edges)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [(None, "without c"), (" ", "without c"), ("n/a", "no number"), (True, "no number"), (float("nan"), "no number")],
