@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ def start(
     if flags.show:
         print(OmegaConf.to_yaml(OmegaConf.create(loaded.resolved)), end="")
         return 0
+    refuse_unwritable(loaded.output_dir, f"hydra.run.dir={loaded.output_dir}")
     return int(composer.hydra.run(verb, partial(run_job, verb, work), list(loaded.overrides)).return_value)
 
 
@@ -66,7 +68,10 @@ def sweep(
         for loaded in checked:
             print(f"# {loaded.output_dir}\n{OmegaConf.to_yaml(OmegaConf.create(loaded.resolved))}")
         return 0
-    overrides = [*with_plus(composer.verb, flags.overrides), "hydra.mode=MULTIRUN"]
+    overrides = with_plus(composer.verb, flags.overrides)
+    folder = composer.compose(overrides, sweep=True).hydra.sweep.dir
+    refuse_unwritable(Path(folder), f"hydra.sweep.dir={folder}")
+    overrides.append("hydra.mode=MULTIRUN")
     returned = composer.hydra.multirun(composer.verb, partial(run_job, composer.verb, work), overrides)
     failed = [job for batch in returned or [] for job in batch if job.return_value != 0]
     if together is not None:
@@ -94,6 +99,17 @@ def check_sweep(jobs: Sequence[Loaded]) -> None:
             )
 
 
+def refuse_unwritable(folder: Path, name: str) -> None:
+    """Raise ValueError, naming the option, where nothing can be written to a folder, or it cannot be made; it is not
+    made yet."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".kdlab-", dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(f"{name}: cannot be written ({there}: {error.strerror}); give another folder") from error
+
+
 def run_job(verb: str, work: Callable[[Job], None], composed: DictConfig) -> int:
     """One job, called by Hydra or its launcher, perhaps on another machine. Returns the exit status."""
     hydra = HydraConfig.get()
@@ -101,6 +117,9 @@ def run_job(verb: str, work: Callable[[Job], None], composed: DictConfig) -> int
     overrides = [str(line).removeprefix("++") for line in hydra.overrides.task]
     try:
         config, resolved = check(verb, composed, overrides)
+        output = resolved.get("output")
+        if output is not None and "://" not in output:
+            refuse_unwritable(Path(output).expanduser(), f"output={output}")
         work(Job(config=config, resolved=resolved, overrides=overrides, folder=folder))
     except Exception as error:  # one job of a sweep may fail without the others
         if os.environ.get("KDLAB_DEBUG") and hydra.mode != RunMode.MULTIRUN:

@@ -3,7 +3,7 @@
 kdlab predict multirun/export/default/onnx_int8 "Where is my card?"
 kdlab predict multirun/helpsteer2/default --field prompt="Name a prime." --field response="Seven is one."
 kdlab predict multirun/quickstart/default/model "A list comprehension" --max-new-tokens 32
-kdlab predict multirun/export/default/onnx --file rows.jsonl --json
+kdlab predict multirun/export/default/onnx --file rows.csv --json
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdlab.commands.failures import answered
 from kdlab.commands.flags import Parser
 from kdlab.config import ConfigError
 
+if TYPE_CHECKING:
+    from kdlab.exporting.variants import Variant
+
+NEW_TOKENS, TOP = 64, 5
 DESCRIPTION = "Classify or complete a text with any finished model: a folder, an adapter, a variant of kdlab export."
 
 
@@ -32,27 +35,26 @@ def _run(argv: Sequence[str]) -> int:
         parser.print_help()
         return 0
     asked = parser.parse_args(list(argv))
-    if asked.max_new_tokens < 1 or asked.top < 1 or (asked.threads is not None and asked.threads < 1):
+    if any(count is not None and count < 1 for count in (asked.max_new_tokens, asked.top, asked.threads)):
         raise ConfigError("kdlab predict: --max-new-tokens, --top and --threads must be at least 1")
-    rows = _rows(asked)
-    from kdlab.exporting.predicting import check_rows, fields_of, predict
+    given, name = _given(asked)
+    from kdlab.exporting.predicting import check_rows, predict
     from kdlab.exporting.variants import open_variant
 
     variant = open_variant(asked.path, threads=asked.threads, option="PATH")
-    if asked.texts:
-        wanted = fields_of(variant)
-        if len(wanted) > 1:
-            given = " ".join(f"--field {field}=..." for field in wanted)
-            raise ConfigError(f"PATH={asked.path}: this model reads {' and '.join(wanted)}: write {given}")
-        rows = [{wanted[0]: text} for text in asked.texts]
-    check_rows(variant, rows, name=f"PATH={asked.path}")
-    for row, answer in zip(
-        rows, predict(variant, rows, max_new_tokens=asked.max_new_tokens, chat=asked.chat), strict=True
-    ):
-        if asked.json:
-            print(json.dumps(row | answer, ensure_ascii=False), flush=True)
-        else:
-            print(_told(answer, top=asked.top), flush=True)
+    _refuse_unused(asked, variant)
+    rows = _rows(given, variant, name)
+    check_rows(variant, rows, name=name, chat=asked.chat)
+    answers = predict(variant, rows, max_new_tokens=asked.max_new_tokens or NEW_TOKENS, chat=asked.chat)
+    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        if not asked.json:
+            print(_told(answer, top=asked.top or TOP), flush=True)
+            continue
+        if number == 0 and (twice := sorted(row.keys() & answer.keys())):
+            from kdlab.models.progress import say
+
+            say(f"{name}: {', '.join(twice)}: shown as answered, not as given")
+        print(json.dumps(row | answer, ensure_ascii=False, default=str), flush=True)
     return 0
 
 
@@ -69,49 +71,69 @@ def _parser() -> Parser:
         default=[],
         help="a column of the text, where there are several",
     )
-    parser.add_argument("--file", metavar="FILE", help="rows to answer: .jsonl with the columns, or one text a line")
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        help="rows to answer: .csv, .tsv, .parquet, .json or .jsonl with the columns, or one text a line; "
+        "- is standard input",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a text, with everything")
-    parser.add_argument("--top", metavar="K", type=int, default=5, help="classes that are shown (5)")
-    parser.add_argument("--max-new-tokens", metavar="N", type=int, default=64, help="how much is written (64)")
+    parser.add_argument("--top", metavar="K", type=int, help=f"classes that are shown ({TOP})")
+    parser.add_argument("--max-new-tokens", metavar="N", type=int, help=f"how much is written ({NEW_TOKENS})")
     parser.add_argument("--chat", action="store_true", help="the text is what a user says to a chat model")
     parser.add_argument("--threads", metavar="N", type=int, help="threads to compute on")
     parser.add_argument("-h", "--help", action="store_true", help="this page")
     return parser
 
 
-def _rows(asked: argparse.Namespace) -> list[dict[str, str]]:
-    """The rows to answer, but for texts that stand alone: what they are a column of, the model says."""
+def _given(asked: argparse.Namespace) -> tuple[Sequence[str] | Sequence[dict[str, Any]], str]:
+    """The texts, or the rows, to answer, and what gave them."""
     given = [name for name, there in (("TEXT", asked.texts), ("--field", asked.field), ("--file", asked.file)) if there]
     if len(given) != 1:
         said = f"{' and '.join(given)} were given" if given else "none was given"
         raise ConfigError(f"kdlab predict: give texts, --field or --file; {said}")
     if asked.file:
-        return _read(Path(asked.file).expanduser())
+        from kdlab.commands.predict_rows import read_file
+
+        return read_file(asked.file), f"--file {asked.file}"
     row: dict[str, str] = {}
     for pair in asked.field:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise ConfigError(f"--field {pair}: write --field NAME=TEXT")
         row[name] = text
-    return [row] if row else []
+    return [row] if row else asked.texts, f"PATH={asked.path}"
 
 
-def _read(file: Path) -> list[dict[str, str]]:
-    if not file.is_file():
-        raise FileNotFoundError(f"--file {file}: no such file")
-    lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-    if file.suffix != ".jsonl":
-        return [{"text": line} for line in lines]
-    rows: list[dict[str, str]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"--file {file}: line {number} is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"--file {file}: line {number} is no object with columns")
-        rows.append(row)
-    return rows
+def _rows(given: Sequence[str] | Sequence[dict[str, Any]], variant: Variant, name: str) -> list[dict[str, Any]]:
+    """A text that stands alone is the one column that the model reads."""
+    from kdlab.exporting.predicting import fields_of
+
+    first, *others = fields_of(variant)
+    if others and any(isinstance(one, str) for one in given):
+        fields = " ".join(f"--field {field}=..." for field in (first, *others))
+        raise ConfigError(
+            f"{name}: this model reads {' and '.join([first, *others])}: write {fields}, or --file FILE with these "
+            "columns (.csv, .jsonl)"
+        )
+    return [{first: one} if isinstance(one, str) else one for one in given]
+
+
+def _refuse_unused(asked: argparse.Namespace, variant: Variant) -> None:
+    """Raise ConfigError for a flag that says nothing to a model of this kind."""
+    from kdlab.exporting.variants import CLASSIFIER
+
+    writes = {"--chat": asked.chat, "--max-new-tokens": asked.max_new_tokens is not None}
+    decides = {"--top": asked.top is not None}
+    if variant.kind != CLASSIFIER:
+        what, without = "writes text", decides
+    elif variant.task is not None and variant.task.is_regression:
+        what, without = "predicts a number", writes | decides
+    else:
+        what, without = "is a classifier", writes
+    unused = [flag for flag, typed in without.items() if typed]
+    if unused:
+        raise ConfigError(f"PATH={asked.path}: this model {what}; leave out {' and '.join(unused)}")
 
 
 def _told(answer: dict[str, Any], *, top: int) -> str:

@@ -30,9 +30,9 @@ class OnnxVariant(Variant):
         return found
 
 
-def open_onnx(folder: Path, described: dict[str, Any], *, threads: int) -> OnnxVariant:
-    """The variant in `folder`, as its variant.json describes it."""
-    config, tokenizer, task = read_beside(folder)
+def open_onnx(folder: Path, described: dict[str, Any], *, threads: int, option: str) -> OnnxVariant:
+    """The variant in `folder`, as its variant.json describes it; an `option` gave it."""
+    config, tokenizer, task = read_beside(folder, option=option)
     return OnnxVariant(
         name=described["variant"],
         folder=folder,

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from kdlab.data.labelled.reading import text_of
 from kdlab.exporting.variants import CLASSIFIER, Variant, log_softmax
 from kdlab.models.progress import say
 from kdlab.text.fields import FieldTemplate
+from kdlab.text.formats import SkipRow
 
 TEXT = "text"
 
@@ -25,20 +27,38 @@ def fields_of(variant: Variant) -> list[str]:
     return FieldTemplate(variant.task.template).fields if variant.task is not None else [TEXT]
 
 
-def check_rows(variant: Variant, rows: Sequence[Mapping[str, str]], *, name: str) -> None:
-    """Raise ValueError for a row without a column that the model reads; columns that it does not read are no harm in a
-    file, and are said."""
+def check_rows(variant: Variant, rows: Sequence[Mapping[str, Any]], *, name: str, chat: bool = False) -> None:
+    """Raise ValueError, with its number from 1, for a row without a column that the model reads, or with nothing to
+    read there: a classifier learnt from none with a blank column. Columns that are not read are no harm, and are said.
+    """
     wanted = fields_of(variant)
     for number, row in enumerate(rows, start=1):
-        lacking = [field for field in wanted if not isinstance(row.get(field), str)]
+        lacking = [field for field in wanted if field not in row]
         if lacking:
-            given = " ".join(f"--field {field}=..." for field in wanted)
             raise ValueError(
-                f"{name}: text {number} has no {lacking[0]!r}; this model reads {' and '.join(wanted)}: {given}"
+                f"{name}: text {number} has no {lacking[0]!r}, but {', '.join(row) or 'nothing'}; this model reads "
+                f"{' and '.join(wanted)}"
             )
+        try:
+            _refuse_nothing(variant, row, chat)
+        except ValueError as error:
+            raise ValueError(f"{name}: text {number}: {error}") from error
     unread = sorted({column for row in rows for column in row} - set(wanted))
     if unread:
         say(f"{name}: not read: {', '.join(unread)}")
+
+
+def _refuse_nothing(variant: Variant, row: Mapping[str, Any], chat: bool) -> None:
+    if variant.kind == CLASSIFIER:
+        try:
+            for field in fields_of(variant):
+                text_of(dict(row), field)
+        except SkipRow as reason:
+            raise ValueError(f"{str(reason).removeprefix('whose ')}; give text there, or leave it out") from reason
+        return
+    if not isinstance(row[TEXT], str):
+        raise ValueError(f"{TEXT} is not text")
+    prompt_ids(variant, row[TEXT], chat=chat)
 
 
 def predict(
@@ -100,7 +120,7 @@ def prompt_ids(variant: Variant, text: str, *, chat: bool) -> list[int]:
     tokenizer = variant.tokenizer
     if chat:
         if not tokenizer.chat_template:
-            raise ValueError(f"{variant.name}: its tokenizer has no chat template; leave out --chat")
+            raise ValueError("the tokenizer has no chat template; leave out --chat")
         said = [{"role": "user", "content": text}]
         asked = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
         return [int(token) for token in tokenizer(asked, add_special_tokens=False)["input_ids"]]
@@ -108,5 +128,5 @@ def prompt_ids(variant: Variant, text: str, *, chat: bool) -> list[int]:
     while ids and ids[-1] in variant.ends:
         ids.pop()
     if not ids:
-        raise ValueError(f"{variant.name}: an empty prompt; give one with at least a letter")
+        raise ValueError("an empty prompt; give one with at least a letter")
     return ids

@@ -17,11 +17,12 @@ FOREIGN_LENGTH = 512
 """Tokens that a classifier reads at most which has no kdlab_task.json to tell it."""
 
 
-def read_beside(folder: Path) -> tuple[Any, PreTrainedTokenizerBase, Task | None]:
-    """The config, tokenizer and task in a folder. Raises ValueError where one is damaged."""
+def read_beside(folder: Path, *, option: str) -> tuple[Any, PreTrainedTokenizerBase, Task | None]:
+    """The config, tokenizer and task in a folder that an `option` gave. Raises ValueError where one is missing or
+    damaged."""
     source = Source(kind="folder", location=str(folder), folder=folder, description=f"folder {folder}")
-    config = load_config(source, str(folder))
-    return config, load_tokenizer(str(folder)), read_task(folder)
+    config = load_config(source, f"{option}={folder}")
+    return config, load_tokenizer(str(folder), option=option), read_task(folder)
 
 
 def foreign_task(config: Any) -> Task:

@@ -166,7 +166,7 @@ def open_variant(
     if isinstance(described, dict) and str(described["variant"]).startswith("onnx"):
         if device != "cpu":
             raise ValueError(f"{option}={path}: ONNX variants run on the CPU; leave accelerator=cpu")
-        variant = open_onnx(Path(found).expanduser(), described, threads=torch.get_num_threads())
+        variant = open_onnx(Path(found).expanduser(), described, threads=torch.get_num_threads(), option=option)
     else:
         variant = open_torch(found, described, device=device, dtype=dtype, option=option)
     variant.logits([[int(variant.pad_id == 0)] * 2])

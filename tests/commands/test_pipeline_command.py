@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,40 @@ def test_two_stages_then_a_sweep_of_which_one_job_fails(tmp_path: Path) -> None:
     assert "hf_not_to_be_found" not in "".join(
         file.read_text(errors="replace") for file in (tmp_path / "multirun").rglob("*.json") if file.is_file()
     )
+
+
+REFUSING = """# @package _global_
+name: refusing
+options: ["seed={seed}", "experiment=smoke", "trainer.max_steps=1", "trainer.progress=false", "dataset.num_samples=12",
+  "dataset.path=rows.jsonl", "dataset.cache_dir=tokens", "benchmark=numbers", "benchmark.tokens=200",
+  "trainer.evaluate_every=null"]
+stages:
+  teacher: {options: [student=tiny, teacher=none, loss=hard]}
+  small: {verb: export, options: ["model.path={teacher}/model", "dataset.max_length=32", "dataset.heldout=4",
+    "variants=[onnx_int8]", kl=1e-7, latency_examples=2, tokens=128]}
+  again: {verb: export, options: ["model.path={small}/onnx_int8"]}
+  student: {options: ["teacher.path={teacher}/model"]}
+"""
+
+
+@pytest.mark.slow
+def test_a_variant_that_cannot_pass_is_said_and_the_rest_is_run(tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "refusing.yaml").write_text(REFUSING)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"line {i} of a text"}) + "\n" for i in range(24)))
+    done = kdlab("pipeline", "-c", "own", "experiment=refusing", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    folder = tmp_path / "multirun" / "refusing" / "default"
+    states = {stage["name"]: stage["status"] for stage in record(folder)["stages"]}
+    assert states == {"teacher": "finished", "small": "failed", "again": "waiting", "student": "finished"}
+    assert (folder / "report.html").is_file()
+    last = done.stderr[done.stderr.index("finished: teacher, student\n") :]
+    assert "onnx_int8 refused: KL 0.0" in last
+    assert "is above kl=1e-07; none is good" in last
+    assert "the model itself is finished: multirun/refusing/default/teacher/model" in last
+    [remedy] = [line for line in last.splitlines() if line.startswith("take them as they are")]
+    asked = shlex.split(remedy.partition("kdlab ")[2])
+    took = kdlab(*asked, "stages.again.enabled=false", cwd=tmp_path)
+    assert took.returncode == 0, took.stderr
+    assert took.stdout.count("finished already") == 2
+    assert record(folder)["status"] == "finished"

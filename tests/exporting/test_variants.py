@@ -37,7 +37,7 @@ def test_classes_come_with_their_probabilities(classifier: Path) -> None:
     assert short["label"] == next(iter(short["probabilities"]))
     assert short["milliseconds"] > 0
     assert (short["cut"], cut["cut"]) == (0, len(variant.tokenizer(long)["input_ids"]) - 48)
-    with pytest.raises(ValueError, match="text 1 has no 'text'; this model reads text"):
+    with pytest.raises(ValueError, match="text 1 has no 'text', but words; this model reads text"):
         check_rows(variant, [{"words": "x"}], name="PATH=here")
 
 
