@@ -12,22 +12,27 @@ from kdlab.pipelines.record import FILE, RECORDS
 
 def work(job: Job) -> None:
     """Run the stages, then write the page of all that they made; or print the plan."""
-    from kdlab.config.stages import config_dir_in_use, knows
-    from kdlab.pipelines.job import run_pipeline
+    from kdlab.config.options import knows
+    from kdlab.config.stages import config_dir_in_use
+    from kdlab.pipelines.job import VariantsRefused, run_pipeline
     from kdlab.pipelines.showing import show_plan
 
     config_dir = config_dir_in_use()
     if job.config.dry_run:
         show_plan(job.config, job.folder, knows=knows, config_dir=config_dir)
         return
-    run_pipeline(
-        job.config,
-        output_dir=job.folder,
-        resolved=job.resolved,
-        overrides=job.overrides,
-        knows=knows,
-        config_dir=config_dir,
-    )
+    try:
+        run_pipeline(
+            job.config,
+            output_dir=job.folder,
+            resolved=job.resolved,
+            overrides=job.overrides,
+            knows=knows,
+            config_dir=config_dir,
+        )
+    except VariantsRefused:  # all else is there to be read
+        _report([job.folder])
+        raise
     _report([job.folder])
 
 
@@ -42,7 +47,7 @@ def show_plans(flags: Flags) -> int:
     """Print the plan of one pipeline, or of every one of a sweep; nothing is written."""
     from kdlab.config.compose import Composer
     from kdlab.config.loading import is_sweep, load_with, sweep_jobs
-    from kdlab.config.stages import knows
+    from kdlab.config.options import knows
     from kdlab.pipelines.showing import show_plan
 
     composer = Composer("pipeline", flags.config_dir)

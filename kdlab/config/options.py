@@ -57,6 +57,12 @@ def hints(section: Section) -> dict[str, Any]:
     return {name: hint for name, hint in get_type_hints(section).items() if name in names}
 
 
+def knows(verb: str, option: str) -> bool:
+    """Whether a verb has an option or group of that name, by its first word."""
+    first = option.split(".")[0]
+    return first in hints(ROOTS[verb]) or first in PRESETS[verb]
+
+
 def bare(hint: Any) -> tuple[Any, bool]:
     """The type without `| None`, and whether None is allowed."""
     if get_origin(hint) in (Union, types.UnionType):

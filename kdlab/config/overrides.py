@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -14,31 +14,31 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.config.mistakes import ConfigError, listing, suggestion
 from kdlab.config.options import ROOTS, Section, bare, hints, is_open, optional_sections, section_of
+from kdlab.config.quoting import OPTIONS, as_list, with_items_quoted, with_path_quoted
 from kdlab.config.schema import strict
+from kdlab.pipelines.planning import quoted
 
 if TYPE_CHECKING:
     from kdlab.config.compose import Composer
 
 
 def parse(line: str) -> Override:
-    """One override by Hydra's grammar; a path that is there need not be quoted, whatever signs it has."""
+    """One override by Hydra's grammar; what needs no quotes besides are a path that is there, whatever signs it has,
+    and options in a list."""
     try:
         return OverridesParser.create().parse_overrides([line])[0]
     except HydraException as error:
-        if (quoted := with_path_quoted(line)) is not None:
-            return parse(quoted)
+        for mended in (with_path_quoted(line), with_items_quoted(line)):
+            if mended is not None:
+                return parse(mended)
         if "=" not in line and not line.startswith("~"):
             raise ConfigError(f"{line}: not an option; write <option>=<value>, such as loss.temperature=2") from error
         key, _, value = line.partition("=")
-        raise ConfigError(f"{line}: cannot be read; quote the value: '{key}=\"{value}\"'") from error
-
-
-def with_path_quoted(line: str) -> str | None:
-    """The override with its value in quotes, where that is an existing file or folder whose name Hydra cannot read,
-    such as multirun/cache/signals/codec=topk,codec.k=16; None for any other."""
-    key, _, value = line.partition("=")
-    special = any(sign in value for sign in "\"'\\$")
-    return f'{key}="{value}"' if value and not special and os.path.exists(os.path.expanduser(value)) else None
+        if OPTIONS.fullmatch(key):
+            raise ConfigError(f"{line}: cannot be read; {key} is a list: write {as_list(key, value)}") from error
+        raise ConfigError(
+            f"{line}: cannot be read; quote the value: {shlex.quote(f'{key}={quoted(value)}')}"
+        ) from error
 
 
 def with_plus(verb: str, overrides: Sequence[str]) -> list[str]:
@@ -200,7 +200,9 @@ def wrong_value(key: str, value: Any, hint: Any) -> str:
     """Why a value does not fit its type, and what does."""
     section = section_of(hint)
     if section is None:
-        return f"must be {words(hint)}"
+        texts = get_origin(bare(hint)[0]) is list and get_args(bare(hint)[0]) == (str,)
+        remedy = f": write {as_list(key, value)}" if texts and isinstance(value, str) else ""
+        return f"must be {words(hint)}{remedy}"
     unknown = [name for name in value if name not in hints(section)] if isinstance(value, dict) else []
     if unknown:
         return f"unknown option {unknown[0]}\n{suggestion(unknown[0], hints(section), what=f'The options of {key}')}"

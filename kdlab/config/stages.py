@@ -19,18 +19,12 @@ from kdlab.config.compose import Composer, hydra_node_known
 from kdlab.config.explaining import FOREIGN, explained, in_their_words
 from kdlab.config.loading import output_dir, typed
 from kdlab.config.mistakes import ConfigError
-from kdlab.config.options import PRESETS, ROOTS, hints
+from kdlab.config.options import knows
 from kdlab.config.overrides import with_plus
 from kdlab.config.rules import RULES
 from kdlab.pipelines.job import shown
 from kdlab.pipelines.planning import plan
 from kdlab.pipelines.recipe import PipelineConfig
-
-
-def knows(verb: str, option: str) -> bool:
-    """Whether a verb has an option or group of that name, by its first word."""
-    first = option.split(".")[0]
-    return first in hints(ROOTS[verb]) or first in PRESETS[verb]
 
 
 def check_stages(config: PipelineConfig) -> None:

@@ -6,7 +6,7 @@ Shape letters: N rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdlab.data.labelled.rows import Labelled
     from kdlab.data.store import TokenStore
     from kdlab.exporting.recipe import ExportConfig
+    from kdlab.exporting.variants import Variant
     from kdlab.text.task import Task
 
 CALIBRATION_TOKENS = 4096
@@ -29,31 +30,32 @@ CALIBRATION_TOKENS = 4096
 @dataclass(frozen=True, kw_only=True)
 class Examples:
     """Token `ids` of each row, and the `labels` `[N]` of a classifier's; `calibration`: other rows, from the training
-    part. `what` says in words which rows these are."""
+    part. `what` says in words which rows these are, `notes` where the model has learnt from them."""
 
     ids: list[list[int]]
     labels: NDArray[Any] | None
     calibration: list[list[int]]
     what: str
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def read_examples(config: ExportConfig, tokenizer: Any, task: Task | None) -> Examples:
-    """Rows of `config.dataset`, drawn by `config.seed`: of a classifier the test rows where there are some, else the
-    held-out ones; of a model that writes, held-out text.
+def read_examples(config: ExportConfig, model: Variant) -> Examples:
+    """Rows of `config.dataset`, drawn by `config.seed`: for a classifier the test rows where there are some, else the
+    held-out ones; for a model that writes, held-out text.
 
     Raises ValueError where dataset and model do not fit.
     """
-    if task is not None:
-        return _decided(config, tokenizer, task)
+    if model.task is not None:
+        return _decided(config, model, model.task)
     if config.dataset.labels is not None:
         raise ValueError(
             f"model.path={config.model.path}: writes text, and dataset.labels are for a classifier; give a dataset of "
             "text, such as dataset=python_docs"
         )
-    return _written(config, tokenizer)
+    return _written(config, model.tokenizer)
 
 
 def read_as(config: DatasetConfig, task: Task) -> Labelled:
@@ -76,22 +78,26 @@ def read_as(config: DatasetConfig, task: Task) -> Labelled:
     return labelled
 
 
-def _decided(config: ExportConfig, tokenizer: Any, task: Task) -> Examples:
+def _decided(config: ExportConfig, model: Variant, task: Task) -> Examples:
+    from kdlab.data.labelled.seen import said_seen, seen_by
     from kdlab.text.fields import FieldTemplate
 
     labelled, template = read_as(config.dataset, task), FieldTemplate(task.template)
-    part, what = (labelled.heldout, "held-out") if labelled.test is None else (labelled.test, "test")
+    name, what = ("heldout", "held-out") if labelled.test is None else ("test", "test")
+    part = labelled.parts[name]
     chosen = _drawn(len(part), config.examples, config.seed)
     calibration = _drawn(len(labelled.train), config.calibration, config.seed)
 
     def encoded(rows: Sequence[dict[str, str]], which: Sequence[int]) -> list[list[int]]:
-        return template.encode(tokenizer, [rows[i] for i in which], task.max_length)[0]
+        return template.encode(model.tokenizer, [rows[i] for i in which], task.max_length)[0]
 
+    seen = {key: count for key, count in seen_by(model.folder, labelled.parts).items() if key == name}
     return Examples(
         ids=encoded(part.fields, chosen),
         labels=np.asarray(part.labels)[chosen],
         calibration=encoded(labelled.train.fields, calibration),
         what=f"{len(chosen):,} of {len(part):,} {what} rows",
+        notes=said_seen(seen, labelled.parts, f"model.path={config.model.path}"),
     )
 
 

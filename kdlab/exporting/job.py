@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdlab.data.labelled.seen import keep_seen
 from kdlab.durable import FolderLock, disk_is_full, read_json, replace_folder, write_json
 from kdlab.exporting.examples import Examples, read_examples
 from kdlab.exporting.forms import FORMS, Told, made_of
@@ -79,8 +80,11 @@ class _Job:
 
     @cached_property
     def examples(self) -> Examples:
-        found = read_examples(self.config, self.original.variant.tokenizer, self.original.task)
+        found = read_examples(self.config, self.original.variant)
         say(f"verifying on {found.what} of {self.config.dataset.path}")
+        for note in found.notes:
+            say(note)
+        self.record.content["notes"] = found.notes
         return found
 
     def run(self) -> str | None:
@@ -163,6 +167,7 @@ class _Job:
                 "versions": versions(),
             }
             write_json(beside / DESCRIPTION, description)
+            keep_seen(original.variant.folder, beside)
 
         replace_folder(folder, fill)
 

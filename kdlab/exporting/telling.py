@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-HEADS = ("", "disk MB", "memory MB", "accuracy", "macro F1", "agreement", "KL", "p50 ms", "p95 ms", "x torch", "rows/s")
+HEADS: tuple[str, ...] = ("", "disk MB", "memory MB", "accuracy", "macro F1", "RMSE", "agreement", "KL", "p50 ms")
+HEADS += ("p95 ms", "x torch", "rows/s")
 
 
 def table(content: dict[str, Any]) -> str:
@@ -17,6 +18,8 @@ def table(content: dict[str, Any]) -> str:
         f"{rows}{content['threads']} thread{'s' * (content['threads'] != 1)}; x torch: how many times as fast as "
         "PyTorch (float32) answers one row, both timed in turn; rows/s: in batches",
     ]
+    if any(entry.get("rmse") is not None for entry in entries):
+        told.append("agreement: R² of a variant's numbers for the original's")
     for entry in entries:
         where = entry["folder"] if entry["status"] == "good" else entry["reason"]
         note = f" ({entry['note']})" if entry["note"] else ""
@@ -32,6 +35,7 @@ def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
         _number(entry["memory_bytes"], ".0f", 1e-6),
         _number(entry["accuracy"], ".2%"),
         _number(entry["macro_f1"], ".4f"),
+        _number(entry.get("rmse"), ".4g"),
         _number(entry["agreement"], ".2%"),
         _number(entry["kl"], ".4g"),
         _number(latency["p50_ms"], ".2f"),

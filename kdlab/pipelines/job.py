@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.durable import FolderLock
-from kdlab.pipelines.planning import Knows, Planned, plan, with_config_dir
+from kdlab.pipelines.planning import Knows, Planned, plan, typed, with_config_dir
 from kdlab.pipelines.process import run_stage
 from kdlab.pipelines.recipe import PipelineConfig
 from kdlab.pipelines.record import FINISHED, PipelineRecord
+from kdlab.pipelines.refusal import Refusal, with_extra
 
 INTERRUPTED = 130
 
@@ -29,6 +30,10 @@ class StageFailed(RuntimeError):  # noqa: N818 (it is the stage that failed)
     def __init__(self, message: str, *, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+class VariantsRefused(StageFailed):
+    """All stages are through, but for variants that an export refused and what was to be made of these."""
 
 
 def run_pipeline(
@@ -44,8 +49,10 @@ def run_pipeline(
     """The content of pipeline.json, which is written at every change. `run` takes the words after `kdlab` and gives the
     exit status.
 
-    Raises StageFailed where a stage failed; ValueError where a finished stage is to be run with other options, and
-    where another process is at work in the folder.
+    A stage that fails is the last one, but an export that refused a variant: what does not need that is run.
+
+    Raises StageFailed where a stage failed, VariantsRefused at the end where variants did; ValueError where a finished
+    stage is to be run with other options, and where another process is at work in the folder.
     """
     from kdlab.training.manifest import record_head
 
@@ -54,17 +61,31 @@ def run_pipeline(
     with FolderLock(folder):
         record = PipelineRecord(folder, planned, head=record_head("pipeline", resolved, overrides))
         record.write()
+        refusals: list[Refusal] = []
         for number, stage in enumerate(planned, start=1):
             where = f"stage {number} of {len(planned)}, {stage.name}"
             if record.done(stage.name):
                 print(f"{where}: finished already", flush=True)
             elif not stage.enabled:
                 print(f"{where}: left out (stages.{stage.name}.enabled=false)", flush=True)
+            elif lacking := _lacking(stage, refusals, record):
+                print(f"{where}: not run: {lacking}", flush=True)
+                record.set(stage.name, "waiting", error=lacking)
             else:
                 print(f"{where}: {shlex.join(stage.command(config_dir))}", flush=True)
-                _run(stage, record, config_dir, run, overrides)
-        record.end(FINISHED)
+                refusal = _run(stage, record, config_dir, run, overrides)
+                refusals += [] if refusal is None else [refusal]
+        record.end("failed" if refusals else FINISHED)
+    if refusals:
+        raise VariantsRefused(_refused(config, record, refusals, overrides, config_dir), exit_status=1)
     return record.content
+
+
+def _lacking(stage: Planned, refusals: Sequence[Refusal], record: PipelineRecord) -> str:
+    """What a stage needs that is not there since a variant was refused; "" where it needs nothing such."""
+    variants = [f"{refusal.stage.name}/{name}" for refusal in refusals for name in refusal.lacks(stage)]
+    stages = [name for name in stage.uses if record.stage(name)["status"] == "waiting"]
+    return f"needs {', '.join([*variants, *stages])}, which is not there" if variants or stages else ""
 
 
 def _run(
@@ -73,9 +94,10 @@ def _run(
     config_dir: str | None,
     run: Callable[[Sequence[str]], int],
     overrides: list[str],
-) -> None:
+) -> Refusal | None:
+    """Run a stage; what it refused, None where all is well. Raises StageFailed for any other failure."""
     record.set(stage.name, "running")
-    began = time.perf_counter()
+    began, before = time.perf_counter(), record.written(stage)
     try:
         status = run(with_config_dir(stage.words(), config_dir))
     except KeyboardInterrupt:
@@ -85,19 +107,37 @@ def _run(
     seconds = time.perf_counter() - began
     if status == 0:
         record.set(stage.name, FINISHED, seconds=seconds)
-        return
+        return None
     how = "interrupted" if status == INTERRUPTED else "failed"
     error = record.own_error(stage.name) or f"exit status {status}"
     record.set(stage.name, how, seconds=seconds, error=error)
+    if status == 1 and record.written(stage) != before and (refusal := record.refusal(stage)) is not None:
+        return refusal
     record.end(how)
     killed = " (killed: out of memory, perhaps)" if status == 128 + 9 else ""
-    words = with_config_dir(["pipeline", *(line.removeprefix("++") for line in overrides)], config_dir)
-    again = shlex.join(["kdlab", *words])
     raise StageFailed(
         f"stage {stage.name} {how}, status {status}{killed}: what it said is above; when that is mended, the same "
-        f"command goes on there: {again}",
+        f"command goes on there: {typed(overrides, config_dir)}",
         exit_status=status,
     )
+
+
+def _refused(
+    config: PipelineConfig,
+    record: PipelineRecord,
+    refusals: Sequence[Refusal],
+    overrides: list[str],
+    config_dir: str | None,
+) -> str:
+    """What is there, what was refused by which number, and the commands that would go on from here."""
+    done = [stage["name"] for stage in record.content["stages"] if stage["status"] == FINISHED]
+    lines = [f"finished: {', '.join(done)}"]
+    for refusal in refusals:
+        lines += [refusal.said(), f"the model itself is finished: {refusal.model()}"]
+        for what, options in refusal.remedies():
+            again = typed(with_extra(overrides, config.extra, options), config_dir)
+            lines.append(f"{what}; finished stages are kept: {again}")
+    return "\n".join(lines)
 
 
 def shown(folder: Path) -> Path:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdlab.pipelines.recipe import OWN, PipelineConfig, StageConfig
+from kdlab.training.options import STEERING, among
 
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|(?<!\$)\{([A-Za-z_]\w*)\}")
 """`{{kept}}` or `{filled}`; `${...}` is Hydra's."""
@@ -22,6 +24,10 @@ WORD = re.compile(
 """The words of a value: quoted texts, runs of plain signs and names in braces, or one sign."""
 PLAIN = re.compile(r"[\w./+-]*", re.ASCII)
 """What Hydra reads without quotes."""
+
+STEERING_A_STAGE = (*STEERING, "threads", "batch_size", "trainer.threads", "writing.threads", "writing.batch_size")
+"""Options for which a stage that has finished is not made again: at most they change the order in which numbers are
+added up."""
 
 Knows = Callable[[str, str], bool]
 """Whether a verb has an option."""
@@ -54,6 +60,12 @@ class Planned:
 
 def with_config_dir(words: list[str], config_dir: str | None) -> list[str]:
     return words if config_dir is None else [words[0], "--config-dir", config_dir, *words[1:]]
+
+
+def typed(overrides: Sequence[str], config_dir: str | None) -> str:
+    """The command of the whole pipeline, as one could type it."""
+    words = ["pipeline", *(line.removeprefix("++") for line in overrides)]
+    return shlex.join(["kdlab", *with_config_dir(words, config_dir)])
 
 
 def plan(config: PipelineConfig, folder: Path, *, knows: Knows) -> list[Planned]:
@@ -112,6 +124,11 @@ def _written(config: PipelineConfig, name: str, stage: StageConfig, knows: Knows
 def _refuse_unknown(config: PipelineConfig, knows: Knows) -> None:
     verbs = {stage.verb for stage in config.stages.values()}
     for where, option in [("options", o) for o in config.options] + [("extra", o) for o in config.extra]:
+        if "=" not in option and not option.startswith("~"):
+            raise ValueError(
+                f"{where}: {option}: not an option; write <option>=<value>, and a value with commas in quotes, such as "
+                f"\"{where}=[dataset.path='a,b.csv']\""
+            )
         if not any(knows(verb, key_of(option)) for verb in verbs):
             raise ValueError(f"{where}: {option}: no stage has it: the verbs are {', '.join(sorted(verbs))}")
 
@@ -142,6 +159,11 @@ def _near(name: str, known: Mapping[str, str | None] | set[str]) -> str:
 def key_of(option: str) -> str:
     """The name of an option as typed."""
     return option.partition("=")[0].lstrip("+~")
+
+
+def steers(option: str) -> bool:
+    """Whether an option, by its name, only steers how a stage is run."""
+    return among(option, STEERING_A_STAGE)
 
 
 def names_in(option: str) -> list[str]:

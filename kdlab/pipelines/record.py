@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.durable import read_json, write_json
-from kdlab.pipelines.planning import Planned
+from kdlab.pipelines.planning import Planned, key_of, steers
+from kdlab.pipelines.refusal import Refusal, refusal_of
 from kdlab.training.options import refuse_changes
 
 FILE = "pipeline.json"
@@ -20,6 +21,8 @@ RECORDS = {
     "publish": "publish.json",
 }
 """The file in which each verb says how it went."""
+GO_ON = ("export", "publish")
+"""Verbs that make of what they made before what other options ask for."""
 FINISHED, OFF = "finished", "off"
 
 
@@ -42,13 +45,16 @@ class PipelineRecord:
         if earlier:
             self.content["started"] = earlier["started"]
         self.content["stages"] = [self._begin(stage, before.get(stage.name)) for stage in planned]
+        by_name = {stage.name: stage for stage in planned}
         for stage in planned:
-            for used in stage.uses:
-                if self.done(stage.name) and not self.done(used):
-                    raise ValueError(
-                        f"{self.folder / stage.name}: was made of stage {used}, which is to be run again: delete that "
-                        "folder too"
-                    )
+            again = [by_name[used] for used in stage.uses if self.done(stage.name) and not self.done(used)]
+            if again and stage.verb in GO_ON:
+                self.stage(stage.name)["status"] = "waiting"
+            elif gone := [used.name for used in again if not self._stands(used)]:
+                raise ValueError(
+                    f"{self.folder / stage.name}: was made of stage {gone[0]}, which is to be run again: delete that "
+                    "folder too"
+                )
 
     def _begin(self, stage: Planned, before: dict[str, Any] | None) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -67,9 +73,15 @@ class PipelineRecord:
         if before["status"] == FINISHED and self._is_there(before):
             if stage.enabled:
                 was, asked = _options(before["verb"], before["options"]), _options(stage.verb, stage.options)
+                if was != asked and stage.verb == before["verb"] and stage.verb in GO_ON:
+                    return entry
                 refuse_changes(was, asked, what=f"stage {stage.name}", where=str(stage.folder))
             return {**before, "status": FINISHED}
         return entry
+
+    def _stands(self, stage: Planned) -> bool:
+        """Whether what a stage made stays as it is when it is run again: the variants of an export do, of one model."""
+        return stage.verb == "export" and self.written(stage) is not None and all(map(self.done, stage.uses))
 
     def _is_there(self, entry: dict[str, Any]) -> bool:
         return entry["record"] is not None and (self.folder / entry["record"]).is_file()
@@ -99,6 +111,15 @@ class PipelineRecord:
         error = found.get("error") if isinstance(found, dict) and found.get("status") == "failed" else None
         return None if error is None else str(error)
 
+    def written(self, stage: Planned) -> int | None:
+        """When a stage last wrote its own record, in nanoseconds; None where there is none."""
+        file = self.folder / stage.name / RECORDS[stage.verb]
+        return file.stat().st_mtime_ns if file.is_file() else None
+
+    def refusal(self, stage: Planned) -> Refusal | None:
+        """What an export that is through refused, or could not make."""
+        return refusal_of(stage, read_json(self.folder / stage.name / RECORDS[stage.verb]))
+
     def end(self, status: str) -> None:
         from kdlab.training.manifest import now
 
@@ -110,6 +131,6 @@ class PipelineRecord:
 
 
 def _options(verb: str, options: list[str]) -> dict[str, Any]:
-    """Options by name, as `training.options` compares them."""
-    typed = [option.partition("=") for option in options]
-    return {"verb": verb} | {key.lstrip("+~"): value for key, _, value in typed}
+    """The options that decide what a stage makes, by name, as `training.options` compares them."""
+    deciding = [option for option in options if not steers(key_of(option))]
+    return {"verb": verb} | {key_of(option): option.partition("=")[2] for option in deciding}

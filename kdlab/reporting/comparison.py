@@ -26,7 +26,7 @@ def settings(run: Run) -> dict[str, str]:
     for override in (run.pipeline or run).overrides:
         option, equals, value = override.partition("=")
         found[option.lstrip("+")] = value if equals else ""
-    return found
+    return found | run.meant
 
 
 def varying(runs: Sequence[Run]) -> list[str]:

@@ -16,12 +16,13 @@ PARTS = {"heldout": "the held-out texts", "test": "the hold-out test"}
 
 
 def majority(run: Run, part: str) -> float | None:
-    """The accuracy on "heldout" or "test" of always answering with the commonest class of the training rows."""
-    found = run.number("data", "classes", "majority", part)
-    keys = ["test"] if part == "test" else []
+    """The accuracy on "heldout" or "test" of always answering with the commonest class of the training rows: on those
+    that were judged, where metrics tell, else on all of the part."""
     for who in ("after", "before", "teacher"):
-        found = run.number("metrics", who, *keys, "majority_accuracy") if found is None else found
-    return found
+        found = _of(run, part, who, "majority_accuracy")
+        if found is not None:
+            return found
+    return run.number("data", "classes", "majority", part)
 
 
 def usual_told(run: Run) -> str:

@@ -14,6 +14,7 @@ from kdlab.reporting.runs import SCHEMA, Run
 
 EVALUATION = "evaluation.json"
 VERB = "evaluate"
+KINDS = ("classification", "regression")
 
 Right = dict[tuple[Any, str], list[bool]]
 """For each question, by row and wording: whether its answer was right, one for every draw."""
@@ -29,6 +30,16 @@ class Evaluation:
     unresolved: int
     manual: int
     right: Right | None
+
+    @property
+    def decides(self) -> bool:
+        """Whether the model decides, rather than writes answers."""
+        return any(self.record.value(kind) is not None for kind in KINDS)
+
+    def decided(self, *keys: str) -> float | None:
+        """What was measured of a model that decides; None where it was not."""
+        found = (self.record.number(kind, *keys) for kind in KINDS)
+        return next((value for value in found if value is not None), None)
 
     @property
     def several(self) -> bool:

@@ -91,7 +91,9 @@ def note(exports: Sequence[Run]) -> str:
     parts = []
     rows = {export.text("rows"): None for export in exports if export.text("rows")}
     parts += [f"Each was run on {next(iter(rows))}."] if len(rows) == 1 else []
+    notes = {str(line): None for export in exports for line in export.value("notes") or []}
     told = {_asked(export): None for export in exports}
+    parts += [f"{line}." for line in notes]
     parts += [f"A variant is good with {asked}." for asked in told if asked]
     return " ".join(parts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from kdlab.proportions import Accuracy, mcnemar
@@ -12,7 +12,7 @@ from kdlab.reporting.arms import shown_pairs
 from kdlab.reporting.comparison import labels
 from kdlab.reporting.evaluations import Evaluation, Right, lines_of
 from kdlab.reporting.intervals import paired
-from kdlab.reporting.numbers import NONE, chance, number
+from kdlab.reporting.numbers import NONE, chance, number, percent
 from kdlab.reporting.runs import Run
 
 HEAD = ["first − second", "questions", "both right", "only the first", "only the second", "difference (points)", "p"]
@@ -20,6 +20,13 @@ TEST = (
     "Over the questions that both answered, row by row and word by word: McNemar's exact test, two-sided, of those "
     "that one alone got right."
 )
+DECIDED = (
+    ("macro-F1", ("macro_f1",), percent),
+    ("ECE", ("ece",), percent),
+    ("rmse", ("rmse",), number),
+    ("p50 (ms)", ("latency", "p50_ms"), number),
+)
+"""Columns of models that decide: title, where the number lies, how it is written."""
 DRAWS = "Where there are several draws a question: the paired t-test over questions of the share that was right."
 
 
@@ -55,11 +62,11 @@ def evaluation_cells(evaluations: Sequence[Evaluation]) -> tuple[list[str], list
     The best is first."""
     ordered = sorted(evaluations, key=lambda one: -one.accuracy.share if one.accuracy.count else 1.0)
     names = labels([one.record for one in ordered])
-    head = ["evaluation", "accuracy (95 % interval)", "unresolved", "graded by hand", "rules"]
-    rows = [
-        [name, one.told, number(one.unresolved), number(one.manual), one.record.text("config", "rules") or NONE]
-        for name, one in zip(names, ordered, strict=True)
-    ]
+    kinds = {one.decides for one in ordered}
+    head = ["evaluation", "accuracy (95 % interval)"]
+    head += [title for title, _, _ in DECIDED] if True in kinds else []
+    head += ["unresolved", "graded by hand", "rules"] if False in kinds else []
+    rows = [[name, *_cells(one, kinds)] for name, one in zip(names, ordered, strict=True)]
     answered = [
         Answered(label=name, right=one.right) for name, one in zip(names, ordered, strict=True) if one.right is not None
     ]
@@ -68,6 +75,17 @@ def evaluation_cells(evaluations: Sequence[Evaluation]) -> tuple[list[str], list
     if len(answered) < len(ordered):
         note += f" {len(ordered) - len(answered)} have no answers beside them and are not compared."
     return head, rows, pairs, note.strip()
+
+
+def _cells(one: Evaluation, kinds: Set[bool]) -> list[str]:
+    """What is told of an evaluation, in a table of these kinds."""
+    cells = [one.told if one.accuracy.count else NONE]
+    if True in kinds:
+        cells += [show(one.decided(*keys)) for _, keys, show in DECIDED]
+    if False in kinds:
+        rules = one.record.text("config", "rules") or NONE
+        cells += [NONE] * 3 if one.decides else [number(one.unresolved), number(one.manual), rules]
+    return cells
 
 
 def pair_rows(answered: Sequence[Answered]) -> tuple[list[list[str]], int]:

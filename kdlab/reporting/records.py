@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kdlab.reporting.evaluations import EVALUATION, Evaluation, is_evaluation, read_evaluation
 from kdlab.reporting.exports import EXPORT
+from kdlab.reporting.joining import joined
 from kdlab.reporting.pipelines import PIPELINE, files_above, staged
 from kdlab.reporting.runs import SCHEMA, Run, find, read
 
@@ -54,9 +55,9 @@ def read_all(paths: Sequence[str | Path]) -> Records:
         raise ValueError(complaints[0] + more)
     pipelines = found.pipelines + _above(files)
     return Records(
-        runs=staged(found.runs, pipelines),
+        runs=joined(staged(found.runs, pipelines)),
         evaluations=found.evaluations,
-        exports=staged(found.exports, pipelines),
+        exports=joined(staged(found.exports, pipelines)),
         prepared=staged(_different(found.prepared), pipelines),
         pipelines=found.pipelines,
         complaints=found.complaints,

@@ -24,7 +24,8 @@ Point = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One run as its files tell it. `notes` say what could not be read. `pipeline` is the record of the pipeline that
-    it is a stage of, `stage` what it is called there."""
+    it is a stage of, `stage` what it is called there; `meant` are options as they are compared with those of other
+    runs, where that is not as they were typed."""
 
     folder: Path
     record: dict[str, Any]
@@ -32,6 +33,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     pipeline: Run | None = None
     stage: str = ""
+    meant: dict[str, str] = field(default_factory=dict)
 
     def value(self, *keys: str) -> Any:
         """What `record[keys[0]][keys[1]]...` holds, or None where the run has not written it (yet)."""

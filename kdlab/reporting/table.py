@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kdlab.reporting.arms import pair_cells
-from kdlab.reporting.benchmarks import HARNESS, MT_BENCH, harness_cells, many_cells, mt_bench_cells, mt_bench_note
+from kdlab.reporting.benchmarks import (
+    HARNESS,
+    MT_BENCH,
+    harness_cells,
+    harness_note,
+    many_cells,
+    mt_bench_cells,
+    mt_bench_note,
+)
 from kdlab.reporting.classes import few_count_cells, usual_of_data
 from kdlab.reporting.comparison import cells, ranked
 from kdlab.reporting.evaluations import Evaluation
@@ -102,11 +110,14 @@ def _benchmarked(runs: Sequence[Run]) -> Iterator[Table | Text]:
     from rich.text import Text
 
     if len(runs) == 1:
-        for title, (head, rows) in ((MT_BENCH, mt_bench_cells(runs[0])), (HARNESS, harness_cells(runs[0]))):
+        for title, (head, rows), note in (
+            (MT_BENCH, mt_bench_cells(runs[0]), mt_bench_note(runs[0])),
+            (HARNESS, harness_cells(runs[0]), harness_note(runs[0])),
+        ):
             if rows:
                 yield _table(title, head, rows)
-        if note := mt_bench_note(runs[0]):
-            yield Text(note, style="dim")
+            if note:
+                yield Text(note, style="dim")
         return
     head, rows = many_cells(runs)
     if rows:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-FREE = (
-    "name",
-    "cluster",
-    "benchmark",
-    "dataset.cache_dir",
-    "trainer.checkpoint",
-    "trainer.loggers",
-    "trainer.progress",
-    "trainer.workers",
-)
+STEERING = ("dataset.cache_dir", "trainer.loggers", "trainer.progress", "trainer.workers", "writing.progress")
+"""Options, or groups of them, by which no number of a job changes: they are not in the name of its folder."""
+FREE = ("name", "cluster", "benchmark", "trainer.checkpoint", *STEERING)
 """Options, or groups of them, that may change between two starts of one run: no step's numbers depend on them.
 
 `trainer.threads` is not among them: it changes the order in which the processor adds up.
 """
+
+
+def among(option: str, groups: Iterable[str]) -> bool:
+    """Whether an option is one of these, or in a group that is."""
+    return any(option == group or option.startswith(f"{group}.") for group in groups)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -37,8 +35,7 @@ def binding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a resolved config that must stay as they are while a run is continued."""
     flat = flatten(config)
     choosing = _choosing(flat)
-    free = [name for name in flat if any(name == group or name.startswith(f"{group}.") for group in FREE)]
-    return {name: value for name, value in flat.items() if name in choosing or name not in free}
+    return {name: value for name, value in flat.items() if name in choosing or not among(name, FREE)}
 
 
 def _choosing(flat: Mapping[str, Any]) -> set[str]:

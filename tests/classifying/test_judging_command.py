@@ -63,6 +63,11 @@ def test_a_sweep_of_classifiers_ends_with_one_table(capsys: pytest.CaptureFixtur
         (["model.path=run/model", *LABELS, "quantization=nf4"], "quantization=nf4: a classifier is judged as it lies"),
         (["model.path=run/model", *LABELS, "manual=a.csv"], "manual=a.csv: a classifier (dataset.labels) is judged"),
         (["model.path=./nothing", *LABELS], "model.path=./nothing: no such file or folder"),
+        (
+            ["model.path=run/model", *LABELS[:2]],
+            "dataset.split=test: local files have no splits; write dataset=local (or dataset.split=train) to read "
+            "dataset.path=rows.jsonl as it is",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

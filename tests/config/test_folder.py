@@ -23,11 +23,38 @@ def test_examples() -> None:
         (["name='a'", "dataset.path='x.json'"], ["dataset.path=x.json"]),
         (["seed=1", "manual='graded.csv'"], ["seed=1"]),
         (["seed=1", "seed=2"], ["seed=2"]),
-        (["trainer.progress=False"], ["trainer.progress=false"]),
+        (["trainer.threads=2", "student.tied=False"], ["student.tied=false", "trainer.threads=2"]),
+        (["trainer.progress=false", "trainer.loggers=[csv]", "dataset.cache_dir=x"], []),
     ],
 )
 def test_the_same_options_are_the_same_folder(one: list[str], other: list[str]) -> None:
     assert run_folder("x", one) == run_folder("x", other)
+
+
+def test_extra_options_name_a_pipeline_where_they_change_a_model() -> None:
+    extra = 'extra=["trainer.threads=1","trainer.max_epochs=3","agreement=0.9","variants=[onnx]","seed=2"]'
+    assert run_folder("x", [extra, "fold=0"]) == "+seed=2,+trainer.max_epochs=3,fold=0"
+    assert run_folder("x", ['extra=["trainer.max_epochs=3","seed=1","seed=2"]', "fold=0"]) == run_folder(
+        "x", [extra, "fold=0"]
+    )
+    assert run_folder("x", ['extra=["seed=2"]']) != run_folder("x", ["seed=2"])
+    assert run_folder("x", ['extra=["trainer.progress=false","kl=1"]']) == "default"
+
+
+def test_a_long_name_keeps_the_ends_of_paths() -> None:
+    options = [
+        "values.data=../a/b/c/d/e/shared/data/banking77",
+        "values.model=multirun/base/model",
+        "values.column=category",
+    ]
+    found = run_folder("x", ["fold=0", "seed=1", *options])
+    assert found.rpartition("-")[0] == (
+        "fold=0,seed=1,values.column=category,values.data=.-a-b-c-d-e-shared-data-banking77,values.model=multirun-base-model"
+    )
+    found = run_folder("x", ["fold=0", "seed=1", "values.rows=300", *options])
+    assert found.rpartition("-")[0] == (
+        "fold=0,seed=1,values.column=category,values.data=data-banking77,values.model=base-model,values.rows=300"
+    )
 
 
 def test_different_options_that_look_alike() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,61 @@ def test_what_is_not_there_and_what_can_be_read_is_as_ever(tmp_path: Path, monke
         "loss=hard,forward_kl",
         "++student.lora.r=4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "options"),
+    [
+        ("[trainer.threads=1]", ["trainer.threads=1"]),
+        ('["trainer.threads=1"]', ["trainer.threads=1"]),
+        ("[trainer.threads=1, optimizer.lr=1e-3]", ["trainer.threads=1", "optimizer.lr=1e-3"]),
+        ("['seed=1',trainer.threads=2]", ["seed=1", "trainer.threads=2"]),
+        ("[variants=[onnx,nf4],student.lora={r:4,alpha:8}]", ["variants=[onnx,nf4]", "student.lora={r:4,alpha:8}"]),
+        ("[dataset.path='a,b.csv',loss.temperature=1.5]", ["dataset.path='a,b.csv'", "loss.temperature=1.5"]),
+        ('[dataset.path="a, b\\"=.csv"]', ['dataset.path="a, b\\"=.csv"']),
+        ("[teacher.path={teacher}/model]", ["teacher.path={teacher}/model"]),
+        ("[+student.lora.r=4,~teacher.revision=x]", ["+student.lora.r=4", "~teacher.revision=x"]),
+        ("[]", []),
+    ],
+)
+def test_options_in_a_list_need_no_quotes(typed: str, options: list[str]) -> None:
+    for key in ("extra", "options", "stages.student.options"):
+        assert parse(f"{key}={typed}").value() == options
+        [line] = with_plus("pipeline", [f"{key}={typed}"])
+        assert parse(line).value() == options
+
+
+def test_lists_of_options_are_swept() -> None:
+    [line] = with_plus("pipeline", ["extra=[seed=1,loss=hard],[seed=2]"])
+    swept = parse(line)
+    assert swept.is_sweep_override()
+    assert [parse(f"extra={value}").value() for value in swept.sweep_string_iterator()] == [
+        ["seed=1", "loss=hard"],
+        ["seed=2"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("extra=trainer.threads=1", ["trainer.threads=1"]),
+        ("extra=trainer.threads=1,seed=2", ["trainer.threads=1", "seed=2"]),
+        ("extra=[trainer.threads=1", ["trainer.threads=1"]),
+        ("extra='[trainer.threads=1]'", ["trainer.threads=1"]),
+        ("dataset.path=it's (1)", "it's (1)"),
+        ('dataset.path=a"b', 'a"b'),
+    ],
+)
+def test_the_remedy_that_is_shown_works_in_a_shell(typed: str, remedy: object) -> None:
+    """Its last words, read as a shell reads them, are an override with the value that was meant."""
+    verb = "pipeline" if typed.startswith("extra") else "train"
+    with pytest.raises(ConfigError, match=r"cannot be read|must be a list") as caught:
+        load_with(Composer(verb), [typed])
+    shown = str(caught.value).splitlines()[0].rpartition("write " if verb == "pipeline" else "value: ")[2]
+    [word] = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {shown}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert parse(word).value() == remedy
 
 
 def test_such_a_path_in_a_run_and_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from kdlab.cli import main
 from kdlab.config.compose import Composer
 from kdlab.config.loading import Loaded, load_with, sweep_jobs
-from kdlab.config.stages import knows
+from kdlab.config.options import knows
 
 PRESET = """# @package _global_
 name: two

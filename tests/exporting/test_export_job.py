@@ -56,6 +56,13 @@ def test_a_graph_takes_any_batch_and_length(exported: Path, classifier: Path, le
 
 
 @pytest.mark.slow
+def test_a_graph_knows_no_folder_of_this_machine(exported: Path, exported_text: Path) -> None:
+    here = str(Path(torch.__file__).parent).encode()
+    for graph in [*exported.rglob("*.onnx"), *exported_text.rglob("*.onnx")]:
+        assert here not in graph.read_bytes(), graph
+
+
+@pytest.mark.slow
 def test_the_record_says_what_each_variant_is_worth(exported: Path, classifier: Path) -> None:
     found = read_json(exported / "export.json")
     assert found is not None

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from kdlab.durable import FolderLock
-from kdlab.pipelines.job import StageFailed, run_pipeline
+from kdlab.pipelines.job import StageFailed, VariantsRefused, run_pipeline
 from kdlab.pipelines.recipe import PipelineConfig, StageConfig
+from kdlab.pipelines.record import RECORDS
 from kdlab.pipelines.showing import show_plan
 
 Run = Callable[..., dict[str, Any]]
@@ -24,6 +25,7 @@ class Stages:
         self.calls: list[list[str]] = []
         self.fails: dict[str, int] = {}
         self.interrupts: str | None = None
+        self.variants: list[dict[str, Any]] = []
 
     def __call__(self, words: Sequence[str]) -> int:
         self.calls.append([*words])
@@ -32,8 +34,9 @@ class Stages:
             raise KeyboardInterrupt
         folder.mkdir(parents=True, exist_ok=True)
         status = self.fails.get(folder.name, 0)
-        state = {"status": "failed", "error": "the loss is nan"} if status else {"status": "finished"}
-        (folder / {"train": "run.json", "export": "export.json"}[words[0]]).write_text(json.dumps(state))
+        state: dict[str, Any] = {"status": "failed", "error": "the loss is nan"} if status else {"status": "finished"}
+        state |= {"variants": self.variants} if words[0] == "export" and self.variants else {}
+        (folder / RECORDS[words[0]]).write_text(json.dumps(state))
         return status
 
     @property
@@ -227,3 +230,88 @@ def test_the_plan_says_what_is_finished_and_writes_nothing(
     assert "kdlab train name=student seed=0 'teacher.path=\"multirun/two/fold=3/teacher/model\"'" in out
     assert "kdlab export model.path={student}/model" in out
     assert written() == before
+
+
+def variant(name: str, agreement: float | None, status: str = "good", reason: str = "") -> dict[str, Any]:
+    entry = {"name": name, "folder": f"elsewhere/{name}", "status": status, "reason": reason}
+    return entry | {"agreement": agreement, "kl": None if agreement is None else 0.01}
+
+
+INT8 = variant("onnx_int8", 0.9312, "refused", "agreement 93.12% is below agreement=0.97")
+
+
+def exporting() -> PipelineConfig:
+    """A variant is refused; of what comes later two stages need it, one through the other."""
+    found = pipeline(extra=["seed=3"])
+    found.stages |= {
+        "int8": StageConfig(verb="evaluate", options=["model.path={small}/onnx_int8"]),
+        "of_int8": StageConfig(verb="evaluate", options=["model.path={int8}/x"]),
+        "plain": StageConfig(verb="evaluate", options=["model.path={small}/onnx"]),
+        "card": StageConfig(verb="publish", options=["run={student}", "export={small}"]),
+    }
+    return found
+
+
+def test_what_does_not_need_a_refused_variant_is_run(
+    run: Run, stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.fails, stages.variants = {"small": 1}, [variant("torch", 1.0), variant("onnx", 1.0), INT8]
+    with pytest.raises(VariantsRefused) as caught:
+        run(exporting())
+    assert caught.value.exit_status == 1
+    assert stages.ran == ["teacher", "student", "small", "plain", "card"]
+    assert "int8: not run: needs small/onnx_int8, which is not there" in capsys.readouterr().out
+    ended = dict.fromkeys(("teacher", "student", "plain", "card"), "finished")
+    assert states() == ended | {"small": "failed", "int8": "waiting", "of_int8": "waiting"}
+    assert written()["status"] == "failed"
+    go_on = "finished stages are kept: kdlab pipeline experiment=two fold=3"
+    assert str(caught.value).splitlines() == [
+        "finished: teacher, student, plain, card",
+        "stage small: onnx_int8 refused: agreement 93.12% is below agreement=0.97; good: onnx, in "
+        "multirun/two/fold=3/small",
+        "the model itself is finished: multirun/two/fold=3/student/model",
+        f'take them as they are; {go_on} \'extra=["seed=3","agreement=0.93"]\'',
+        f'leave them out; {go_on} \'extra=["seed=3","variants=[onnx]"]\'',
+        f'8-bit weights alone; {go_on} \'extra=["seed=3","variants=[onnx,onnx_w8]"]\'',
+    ]
+
+
+def test_after_a_refusal_the_remedy_goes_on_in_the_same_folder(run: Run, stages: Stages) -> None:
+    stages.fails, stages.variants = {"small": 1}, [variant("onnx", 1.0), INT8]
+    with pytest.raises(VariantsRefused):
+        run(exporting())
+    assert len(stages.ran) == 5
+    mended = exporting()
+    mended.stages["small"].options.append("agreement=0.93")
+    stages.fails, stages.variants = {}, []
+    run(mended)
+    assert stages.ran == ["small", "int8", "of_int8", "card"]
+    assert set(states().values()) == {"finished"}
+    mended.stages["small"].options.append("variants=[onnx]")
+    run(mended)
+    assert stages.ran == ["small", "card"], "an export that has finished goes on by itself, and what sends it"
+
+
+def test_variants_that_could_not_be_made_have_no_threshold(run: Run, stages: Stages) -> None:
+    stages.fails = {"small": 1}
+    stages.variants = [variant("nf4", None, "failed", "needs bitsandbytes")]
+    with pytest.raises(VariantsRefused) as caught:
+        run(exporting())
+    assert "stage small: nf4 failed: needs bitsandbytes; none is good" in str(caught.value)
+    assert "kdlab pipeline" not in str(caught.value)
+
+
+def test_an_export_that_fails_before_its_end_stops_all(run: Run, stages: Stages) -> None:
+    stages.fails, stages.variants = {"small": 1}, [variant("onnx", 1.0)]
+    with pytest.raises(StageFailed, match=r"^stage small failed, status 1"):
+        run(exporting())
+    assert stages.ran == ["teacher", "student", "small"]
+
+
+def test_what_only_steers_keeps_a_finished_stage(run: Run, stages: Stages) -> None:
+    run()
+    assert len(stages.ran) == 3
+    run(pipeline(extra=["trainer.threads=2", "trainer.progress=false", "dataset.cache_dir=x", "batch_size=2"]))
+    assert stages.ran == []
+    with pytest.raises(ValueError, match=r"^trainer\.batch_size=2 \(was not set\): stage teacher"):
+        run(pipeline(extra=["trainer.batch_size=2"]))

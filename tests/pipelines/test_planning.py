@@ -59,6 +59,8 @@ def test_extra_options_win_where_a_verb_has_them() -> None:
     }
     with pytest.raises(ValueError, match=r"^extra: sead=1: no stage has it"):
         plan(config(stages, extra=["sead=1"]), Path("runs"), knows=knows)
+    with pytest.raises(ValueError, match=r"^extra: b\.csv: not an option; .*a value with commas in quotes"):
+        plan(config(stages, extra=["dataset=a", "b.csv"]), Path("runs"), knows=knows)
 
 
 def test_a_folder_that_hydra_cannot_read_is_quoted() -> None:

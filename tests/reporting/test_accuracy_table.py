@@ -120,6 +120,24 @@ def test_evaluations_are_a_table_the_best_first(evaluation, tmp_path: Path, caps
     assert "p = 0.008" in page
 
 
+def test_models_that_decide_have_columns_of_their_own(evaluation) -> None:
+    decided = evaluation("decided", [[right] for right in A])
+    record = json.loads((decided / "evaluation.json").read_text())
+    latency = {"p50_ms": 21.5}
+    record |= {"classification": {"macro_f1": 0.21, "ece": 0.194, "latency": latency}, "regression": None}
+    (decided / "evaluation.json").write_text(json.dumps(record))
+    one = read_evaluation(decided / "evaluation.json")
+    head, (row,), _, _ = evaluation_cells([one])
+    told = dict(zip(head, row, strict=True))
+    assert "rules" not in told, "nothing was judged by rules"
+    assert told["macro-F1"] == f"21.0{NBSP}%"
+    assert (told["ECE"], told["rmse"], told["p50 (ms)"]) == (f"19.4{NBSP}%", "–", "21.50")
+    head, rows, _, _ = evaluation_cells([one, read_evaluation(evaluation("asked", [[True]]) / "evaluation.json")])
+    both = [dict(zip(head, row, strict=True)) for row in rows]
+    assert [found["rules"] for found in both] == ["s1", "–"]
+    assert [found["macro-F1"] for found in both] == ["–", f"21.0{NBSP}%"]
+
+
 def test_draws_of_one_question_are_not_independent(evaluation) -> None:
     one = read_evaluation(evaluation("a", [[right] * 4 for right in A]) / "evaluation.json")
     alone = read_evaluation(evaluation("b", [[right] for right in A]) / "evaluation.json")
