@@ -70,7 +70,7 @@ def take_apart(config: Any, folder: Path) -> None:
     from kdlab.exporting.verify import verify
 
     original = open_variant(config.model.path, dtype="float32")
-    examples = read_examples(config, original.tokenizer, original.task)
+    examples = read_examples(config, original)
     parts = {
         "none (quantize_dynamic, per channel)": "",
         "tables": "t",
