@@ -6,6 +6,7 @@ Shape letters: B batch, T time, C classes, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import torch
 
 from kdlab.exporting.texts import ends_of, foreign_task, pad_of
 from kdlab.exporting.variants import CAUSAL, CLASSIFIER, Variant
-from kdlab.models.classifier import load_classifier
+from kdlab.models.classifier import deciding_in_float32, load_classifier
 from kdlab.models.label_names import names_of
 from kdlab.models.loading import load_config, load_language_model, load_tokenizer
 from kdlab.models.size import measure
@@ -35,8 +36,9 @@ class TorchVariant(Variant):
     model: Any
 
     def forward(self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.int64]) -> NDArray[np.float32]:
-        told: dict[str, Any] = {} if self.kind == CLASSIFIER else {"use_cache": False}
-        with torch.no_grad():
+        decides = self.kind == CLASSIFIER
+        told: dict[str, Any] = {} if decides else {"use_cache": False}
+        with torch.no_grad(), deciding_in_float32(self.model) if decides else nullcontext():
             logits = self.model(
                 input_ids=torch.from_numpy(ids_BT).to(self.model.device),
                 attention_mask=torch.from_numpy(mask_BT).to(self.model.device),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,9 +89,17 @@ def _last_products(model: PreTrainedModel) -> list[nn.Linear]:
     ]
 
 
+def deciding_in_float32(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Within it, a classifier's logits are as `ClassifierSplit` has them: those that training and its records see."""
+    return _in_float32(_last_products(under_adapters(model)))
+
+
 @contextmanager
 def _in_float32(layers: Iterable[nn.Linear]) -> Iterator[None]:
-    """Let these layers answer in float32 where they would in less: the product is taken again, as wide as it is."""
+    """Let these layers answer in float32 where they would in less: the product is taken again, as wide as it is.
+
+    A model that torch.compile has traced without them does not see these hooks.
+    """
 
     def widened(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if output.dtype not in (torch.bfloat16, torch.float16):

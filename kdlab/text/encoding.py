@@ -28,6 +28,7 @@ from kdlab.text.byte_spans import ByteSpans
 from kdlab.text.formats import Document, Messages, SkipRow
 from kdlab.text.streams import Stream
 from kdlab.text.templates import chat_template, marks_generation, source_text, turn_end
+from kdlab.text.tokenizer_state import state_of
 from kdlab.text.turns import Spans, inside, said_in_runs, said_in_spans, turn_spans
 
 
@@ -84,14 +85,8 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """A hash of all that decides which ids a document gets."""
-        if self.tokenizer.is_fast:
-            state = json.loads(self.tokenizer.backend_tokenizer.to_str())
-            state.pop("truncation", None)
-            state.pop("padding", None)
-        else:
-            state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
         named = {k: str(v) for k, v in self.tokenizer.special_tokens_map.items()}
-        parts = [state, named, self.tokenizer("a")["input_ids"], self.template, self.supervise]
+        parts = [state_of(self.tokenizer), named, self.tokenizer("a")["input_ids"], self.template, self.supervise]
         parts += [self.seq2seq, self._bytes is not None]
         if self.seq2seq:  # a target may be in another language than the source, and marked by it
             parts.append(self.tokenizer(text_target="a")["input_ids"])

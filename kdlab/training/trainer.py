@@ -103,30 +103,29 @@ def fit(
     several = config.trainer.devices > 1
     files = AtomicCheckpointIO()
     files.loaded = found
-    step = found[1]["kdlab"]["step"] if found else 0
     names = config.trainer.loggers if callbacks.metrics.file is not None else []
-    monitors = build_monitors(names, output_dir=output_dir, run_name=config.name, config=resolved, step=step)
+    monitors = build_monitors(names, output_dir=output_dir, run_name=config.name, config=resolved)
     callbacks.metrics.monitors = monitors
-    trainer = Trainer(
-        accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=config.trainer.devices,
-        strategy="ddp" if several else "auto",
-        precision=choose_precision(config.trainer, device),
-        max_steps=module.total_steps,
-        max_epochs=-1,
-        logger=[monitor.logger for monitor in monitors] or False,
-        callbacks=callbacks.in_order(),
-        plugins=[files] if several else [files, LightningEnvironment()],
-        default_root_dir=output_dir,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        deterministic="warn" if device.type == "cuda" else None,
-    )
     try:
+        trainer = Trainer(
+            accelerator="gpu" if device.type == "cuda" else device.type,
+            devices=config.trainer.devices,
+            strategy="ddp" if several else "auto",
+            precision=choose_precision(config.trainer, device),
+            max_steps=module.total_steps,
+            max_epochs=-1,
+            logger=[monitor.logger for monitor in monitors] or False,
+            callbacks=callbacks.in_order(),
+            plugins=[files] if several else [files, LightningEnvironment()],
+            default_root_dir=output_dir,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            deterministic="warn" if device.type == "cuda" else None,
+        )
         trainer.fit(module, datamodule=data, ckpt_path=found[0] if found else None, weights_only=True)
     except SystemExit as stop:
         # Lightning answers Ctrl-C with exit(1), and leaves the key without effect.

@@ -10,8 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from kdlab.batch import Batch
 from kdlab.exporting.predicting import check_rows, predict
 from kdlab.exporting.variants import log_softmax, open_variant
+from kdlab.models.classifier import ClassifierSplit, load_classifier
 
 
 def test_a_plain_folder_answers_as_transformers_does(classifier: Path) -> None:
@@ -25,6 +27,20 @@ def test_a_plain_folder_answers_as_transformers_does(classifier: Path) -> None:
     assert variant.disk_bytes == (classifier / "model.safetensors").stat().st_size
     assert variant.memory_bytes is not None
     assert variant.memory_bytes >= 0
+
+
+def test_classes_are_told_apart_as_finely_as_in_training(classifier: Path) -> None:
+    """Weights of two bytes, logits of four."""
+    variant = open_variant(classifier, dtype="bfloat16")
+    ids = [list(range(start, start + 9)) for start in range(5, 60)]
+    found_NC = torch.from_numpy(variant.logits(ids))
+    assert (found_NC != found_NC.bfloat16().float()).any(), "no number between those that bfloat16 has"
+    split = ClassifierSplit(load_classifier(str(classifier), task=variant.task, dtype="bfloat16", fresh_head=False))
+    ids_BT = torch.tensor(ids)
+    mask_BT, labels_B1 = torch.ones_like(ids_BT), torch.zeros(len(ids), 1, dtype=torch.long)
+    batch = Batch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT, labels_BT=labels_B1, decides=True)
+    with torch.no_grad():
+        torch.testing.assert_close(split.hidden(batch)[:, 0], found_NC, atol=1e-5, rtol=1e-5)
 
 
 def test_classes_come_with_their_probabilities(classifier: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BertJapaneseTokenizer, PreTrainedTokenizerFast
 
 from kdlab.models.tiny import byte_tokenizer
 from kdlab.text.encoding import Encoded, Encoder
@@ -215,6 +215,19 @@ def test_the_fingerprint_changes_with_what_changes_tokens_and_nothing_else():
         Encoder(tokenizer(CHATML), bytes_too=True),
     ]
     assert len({base, *(o.fingerprint() for o in others)}) == 7
+
+
+def test_the_fingerprint_of_a_tokenizer_in_python_has_its_settings(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "A"]))
+    told = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "character"}
+    lower, plain, same = (
+        BertJapaneseTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lowers, **told)
+        for lowers in (True, False, False)
+    )
+    assert plain("A")["input_ids"] != lower("A")["input_ids"]
+    assert plain("a")["input_ids"] == lower("a")["input_ids"]
+    assert Encoder(plain).fingerprint() != Encoder(lower).fingerprint()
+    assert Encoder(plain).fingerprint() == Encoder(same).fingerprint()
 
 
 class Translating(PreTrainedTokenizerFast):

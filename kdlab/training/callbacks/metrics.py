@@ -75,29 +75,27 @@ def _log(monitor: Monitor, row: Mapping[str, Value]) -> None:
     monitor.logger.log_metrics(numbers, step=row["step"])
 
 
-def build_monitors(
-    names: list[str], *, output_dir: Path, run_name: str, config: dict[str, Any], step: int
-) -> list[Monitor]:
-    """One for each of `trainer.loggers`; a run that continues at `step` writes on in its own curves.
+def build_monitors(names: list[str], *, output_dir: Path, run_name: str, config: dict[str, Any]) -> list[Monitor]:
+    """One for each of `trainer.loggers`. A run that is continued is drawn anew in TensorBoard, and writes on in W&B's
+    own curve, where steps after the checkpoint come twice, with the same numbers.
 
     W&B's files of a process without a network are a run of their own, so each holds the whole curve: `wandb sync` the
     latest. Raises RunFailed, in one line, where W&B cannot be reached or has no key.
     """
     return [
-        _tensorboard(output_dir, step)
+        _tensorboard(output_dir)
         if name == "tensorboard"
         else _wandb(output_dir, run_name, config, offline=name == "wandb_offline")
         for name in names
     ]
 
 
-def _tensorboard(output_dir: Path, step: int) -> Monitor:
+def _tensorboard(output_dir: Path) -> Monitor:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    there = (output_dir / "tensorboard").is_dir()
-    purge = step + 1 if step else 0  # what a killed process drew from there on is drawn again
-    logger = TensorBoardLogger(output_dir, name="tensorboard", version="", purge_step=purge if there else None)
-    return Monitor(logger=logger, begins=not there or step == 0)
+    purge = 0 if (output_dir / "tensorboard").is_dir() else None  # what a killed process drew is drawn again
+    logger = TensorBoardLogger(output_dir, name="tensorboard", version="", purge_step=purge)
+    return Monitor(logger=logger, begins=True)
 
 
 def _wandb(output_dir: Path, run_name: str, config: dict[str, Any], *, offline: bool) -> Monitor:

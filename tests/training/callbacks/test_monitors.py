@@ -68,9 +68,24 @@ def test_without_a_key_wandb_is_one_line(tmp_path, monkeypatch):
     fake = SimpleNamespace(errors=SimpleNamespace(Error=type("Error", (Exception,), {})), init=refuse, Settings=dict)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     with pytest.raises(RunFailed, match=r"^trainer\.loggers=\[wandb\]: W&B takes no run \(No API key") as told:
-        build_monitors(["wandb"], output_dir=tmp_path, run_name="a", config={}, step=0)
+        build_monitors(["wandb"], output_dir=tmp_path, run_name="a", config={})
     assert "write trainer.loggers=[wandb_offline]; the same command goes on here" in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_a_trainer_that_cannot_be_made_leaves_no_run_open(job, start, tmp_path, monkeypatch):
+    """W&B's run is the process's: the next job would be added to it."""
+    logger = SimpleNamespace(experiment=SimpleNamespace(finish=lambda: closed.append(True)))
+    closed: list[bool] = []
+
+    def refuse(**options):
+        raise ValueError("no such device")
+
+    monkeypatch.setattr(trainer, "build_monitors", lambda *_, **__: [Monitor(logger=logger, begins=True)])
+    monkeypatch.setattr(trainer, "Trainer", refuse)
+    with pytest.raises(ValueError, match="no such device"):
+        start(job(max_steps=1), tmp_path / "run")
+    assert closed == [True]
 
 
 @pytest.mark.slow
@@ -89,21 +104,23 @@ def test_wandb_without_a_network_has_the_curves_and_no_token(job, start, tmp_pat
             assert not any(value.encode() in found for value in TOKENS.values()), file
 
 
-@pytest.mark.parametrize(("step", "left"), [(0, [1]), (1, [1, 2]), (2, [1, 2, 3])])
-def test_tensorboard_draws_again_what_comes_after_a_checkpoint(tmp_path, step, left):
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_tensorboard_is_drawn_anew_by_a_run_that_is_continued(tmp_path, step):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (first,) = build_monitors(["tensorboard"], output_dir=tmp_path, run_name="a", config={}, step=0)
+    (first,) = build_monitors(["tensorboard"], output_dir=tmp_path, run_name="a", config={})
     assert first.begins
     for at in (1, 2, 3):
         first.logger.log_metrics({"train/loss": 1.0}, step=at)
     first.logger.save()
-    (second,) = build_monitors(["tensorboard"], output_dir=tmp_path, run_name="a", config={}, step=step)
-    assert second.begins == (step == 0)
-    second.logger.log_metrics({"train/loss": 2.0}, step=step + 1)
+    (second,) = build_monitors(["tensorboard"], output_dir=tmp_path, run_name="a", config={})
+    assert second.begins, "steps that it was left out for come too"
+    for at in range(1, step + 2):
+        second.logger.log_metrics({"train/loss": 2.0}, step=at)
     second.logger.save()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == left
-    assert events.Scalars("train/loss")[-1].value == 2.0
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [
+        (at, 2.0) for at in range(1, step + 2)
+    ]
