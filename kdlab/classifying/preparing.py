@@ -13,9 +13,10 @@ import numpy as np
 from kdlab.classifying.recipe import PrepareConfig
 from kdlab.data.labelled.folds import GROUPED, FoldSplit, make_folds
 from kdlab.data.labelled.leakage import NEAR, Leakage, find_fold_leaks
-from kdlab.data.labelled.record import FOLDS, part_record, write_folds, write_split
+from kdlab.data.labelled.record import part_record, write_folds, write_split
 from kdlab.data.labelled.rows import Labelled, Pool, part_rows, read_pool, refuse_empty
 from kdlab.data.labelled.telling import fold_lines, fold_spreads, said_rows, spreads
+from kdlab.data.labels import FOLDS
 from kdlab.durable import write_json
 from kdlab.training.manifest import now, record_head
 

@@ -86,11 +86,13 @@ def check_sweep(jobs: Sequence[Loaded]) -> None:
 
     Lightning starts the processes of several devices by running the command again: of a sweep, all of it.
     """
-    seen: set[Path] = set()
+    seen: dict[Path, Loaded] = {}
     for job in jobs:
-        if job.output_dir in seen:
-            raise ConfigError(f"-m: two jobs would both write to {job.output_dir}; give them different options")
-        seen.add(job.output_dir)
+        if (other := seen.setdefault(job.output_dir, job)) is not job:
+            remedy = "give them different options"
+            if job.overrides != other.overrides:
+                remedy = "what they differ in names no folder, so run them one by one, each with a name= of its own"
+            raise ConfigError(f"-m: two jobs would both write to {job.output_dir}; {remedy}")
         devices = job.resolved["trainer"]["devices"] if "trainer" in job.resolved else 1
         if devices > 1 and job.launcher == "basic" and not launched():
             raise ConfigError(

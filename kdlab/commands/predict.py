@@ -37,6 +37,8 @@ def _run(argv: Sequence[str]) -> int:
     asked = parser.parse_args(list(argv))
     if any(count is not None and count < 1 for count in (asked.max_new_tokens, asked.top, asked.threads)):
         raise ConfigError("kdlab predict: --max-new-tokens, --top and --threads must be at least 1")
+    if asked.json and asked.top is not None:
+        raise ConfigError("kdlab predict: --json shows every class; leave out --top")
     given, name = _given(asked)
     from kdlab.exporting.predicting import check_rows, predict
     from kdlab.exporting.variants import open_variant
@@ -46,13 +48,15 @@ def _run(argv: Sequence[str]) -> int:
     rows = _rows(given, variant, name)
     check_rows(variant, rows, name=name, chat=asked.chat)
     answers = predict(variant, rows, max_new_tokens=asked.max_new_tokens or NEW_TOKENS, chat=asked.chat)
-    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+    said: set[str] = set()
+    for row, answer in zip(rows, answers, strict=True):
         if not asked.json:
             print(_told(answer, top=asked.top or TOP), flush=True)
             continue
-        if number == 0 and (twice := sorted(row.keys() & answer.keys())):
+        if twice := sorted(row.keys() & answer.keys() - said):
             from kdlab.models.progress import say
 
+            said.update(twice)
             say(f"{name}: {', '.join(twice)}: shown as answered, not as given")
         print(json.dumps(row | answer, ensure_ascii=False, default=str), flush=True)
     return 0

@@ -67,7 +67,9 @@ def _objects(lines: list[tuple[int, str]], name: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{name}: line {number} is not JSON ({error})") from error
+            raise ValueError(
+                f"{name}: line {number} is not JSON ({error}); texts that begin with a brace go into a .txt file"
+            ) from error
         if not isinstance(row, dict):
             raise ValueError(f"{name}: line {number} is no object with columns")
         rows.append(row)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 UNSET = "???"
+FOLDS = "folds.json"
+"""The file that says which rows are in which part and fold."""
 FOLD_KINDS = ("stratified_group", "group", "stratified", "plain")
 WEIGHTS = ("none", "balanced")
 

@@ -82,10 +82,14 @@ class _Job:
     def examples(self) -> Examples:
         found = read_examples(self.config, self.original.variant)
         say(f"verifying on {found.what} of {self.config.dataset.path}")
-        for note in found.notes:
-            say(note)
-        self.record.content["notes"] = found.notes
+        self.tell_rows({"rows": found.what, "notes": found.notes})
         return found
+
+    def tell_rows(self, told: dict[str, Any]) -> None:
+        """On which rows the figures are, and what is to be known about these."""
+        for note in told["notes"]:
+            say(note)
+        self.record.content |= told
 
     def run(self) -> str | None:
         """Returns what is to be said of variants that are not good; None where all are."""
@@ -93,6 +97,8 @@ class _Job:
         wanted = [name for name in FORMS if name in self.config.variants]
         if any(self.kept(name) is None for name in wanted):
             len(self.examples)  # a dataset that does not fit is told before anything is written
+        else:
+            self.tell_rows(self.record.earlier_rows)
         for name in wanted:
             self.record.put(self.entry(name))
         entries = self.record.content["variants"]
@@ -187,7 +193,6 @@ class _Job:
         if TORCH not in [entry["name"] for entry in self.record.content["variants"]]:
             beside = empty_entry(TORCH, self.original.path) | {"status": GOOD} | sizes | theirs
             self.record.content["variants"].insert(0, beside)
-        self.record.content["rows"] = self.examples.what
         return {
             "disk_bytes": variant.disk_bytes,
             "memory_bytes": variant.memory_bytes,

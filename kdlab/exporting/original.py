@@ -22,6 +22,8 @@ from kdlab.models.writing import save_student
 
 WORK = ".work"
 MADE = "made.json"
+VERSION = 1
+"""Raised when what is written below is written otherwise than before."""
 
 
 class Original:
@@ -57,7 +59,7 @@ class Original:
 
     def _kept(self, name: str, write: Any) -> Path:
         """A folder below `work` that is of this model: as it is, or written."""
-        folder, made = self.work / name, {"identity": self.identity}
+        folder, made = self.work / name, {"identity": self.identity, "version": VERSION}
 
         def fill(beside: Path) -> None:
             write(beside)

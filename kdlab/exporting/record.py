@@ -19,13 +19,14 @@ TRACE = "pkg.torch.onnx.stack_trace"
 
 class ExportRecord:
     """The content of export.json. Entries of `variants` from an earlier process are kept by name, as long as they were
-    measured in the same way (`measured`)."""
+    measured in the same way (`measured`); `earlier_rows` says on which rows, and what is to be known about these."""
 
     def __init__(self, folder: Path, *, resolved: dict[str, Any], overrides: list[str], source: str) -> None:
         self.path = folder / FILE
         found = read_json(self.path)
         earlier: dict[str, Any] = found if isinstance(found, dict) else {}
         self.earlier = {entry["name"]: entry for entry in earlier.get("variants", [])}
+        self.earlier_rows = {"rows": earlier.get("rows"), "notes": earlier.get("notes", [])}
         self.content = record_head("export", resolved, overrides) | {
             "source": source,
             "threshold": {"agreement": resolved["agreement"], "kl": resolved["kl"]},

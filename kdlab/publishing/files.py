@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdlab.data.labels import FOLDS
 from kdlab.durable import to_json
 from kdlab.exporting.record import TRACE
 from kdlab.publishing.private import Cleaner, secrets_in
@@ -107,6 +108,8 @@ def _unfit(file: Path) -> str | None:
         return "hidden"
     if file.name == CARD:
         return "not of kdlab; the repository has one card"
+    if file.name == FOLDS:
+        return "which rows the model learnt from: of the run, not of the model"
     if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
         return "pickled: it can run code when loaded"
     return None if file.suffix in (*WEIGHTS, *TEXTS) else "not a kind of file that belongs to a model"

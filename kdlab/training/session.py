@@ -13,8 +13,8 @@ import torch
 
 from kdlab.data.dataset import build
 from kdlab.data.labelled.build import build_labelled
-from kdlab.data.labelled.record import FOLDS
 from kdlab.data.labelled.rows import read_labelled
+from kdlab.data.labels import FOLDS
 from kdlab.durable import disk_is_full
 from kdlab.losses import loss_name
 from kdlab.teachers.cached import CachedTeacher

@@ -78,7 +78,9 @@ def test_a_mistake_in_the_last_job_stops_the_first(train: Recorder, capsys: pyte
 
 def test_sweeps_that_would_trip_over_themselves(train: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-m", "experiment=smoke", "seed=1,1"]) == 2
-    assert "multirun/smoke/seed=1" in capsys.readouterr().err
+    assert "multirun/smoke/seed=1; give them different options" in capsys.readouterr().err
+    assert main(["train", "-m", "experiment=smoke", "trainer.workers=0,2"]) == 2
+    assert "multirun/smoke/default; what they differ in names no folder, so run" in capsys.readouterr().err
     assert main(["train", "-m", "experiment=smoke", "seed=1,2", "trainer.devices=2"]) == 2
     assert "trainer.devices=2" in capsys.readouterr().err
     assert train.calls == []

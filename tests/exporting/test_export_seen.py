@@ -55,6 +55,10 @@ def test_exports_and_their_variants_say_what_was_learnt(
         record = export(told, output_dir=tmp_path / f"export{fold}", resolved=asdict(told), overrides=[])
         assert [said in note for note in record["notes"]] == [True] * notes
         assert capsys.readouterr().err.count(said) == notes
+        again = export(told, output_dir=tmp_path / f"export{fold}", resolved=asdict(told), overrides=[])
+        assert (again["rows"], again["notes"]) == (record["rows"], record["notes"]), "nothing was measured again"
+        assert again["rows"] is not None
+        assert capsys.readouterr().err.count(said) == notes
     moved = tmp_path / "moved"
     shutil.move(tmp_path / "export0" / "onnx", moved)
     for fold, notes in ((0, 0), (1, 1)):

@@ -27,6 +27,7 @@ def test_every_file_is_listed_with_its_bytes_and_its_hash(
     (run / "model" / "link.json").symlink_to(run / "run.json")
     (run / "model" / ".hidden.json").write_text("{}")
     (run / "model" / "notes.md").write_text("mine")
+    (run / "model" / "folds.json").write_text("{}")
     record = start(tmp_path / "job", run=str(run), export=str(exported(run)))
     listed = {file["path"]: file for file in record["files"]}
     weights = (run / "model" / "model.safetensors").read_bytes()
@@ -36,6 +37,7 @@ def test_every_file_is_listed_with_its_bytes_and_its_hash(
     assert record["bytes"] == sum(file["bytes"] for file in listed.values())
     assert record["left_out"] == {
         ".hidden.json": "hidden",
+        "folds.json": "which rows the model learnt from: of the run, not of the model",
         "link.json": "a link",
         "notes.md": "not a kind of file that belongs to a model",
         "old.bin": "pickled: it can run code when loaded",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlab.data.labelled.telling import fold_spreads, spread
+from kdlab.data.labels import FOLDS
 from kdlab.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from kdlab.data.labelled.reading import LabelledRows
     from kdlab.data.labelled.rows import Labelled
 
-FOLDS = "folds.json"
 SCHEMA = 1
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdlab.data.labelled.record import FOLDS, SCHEMA
+from kdlab.data.labelled.record import SCHEMA
+from kdlab.data.labels import FOLDS
 from kdlab.durable import read_json, write_json
 
 if TYPE_CHECKING:
