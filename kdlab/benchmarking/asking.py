@@ -47,9 +47,6 @@ def count_asked(config: MTBenchConfig, bench: Bench, *, teacher: bool) -> Asked:
     characters = sum(len(job.system) + len(job.user) for job in every)
     tokens_in = characters // CHARACTERS + answers * config.max_new_tokens
     tokens_out = len(every) * judge.max_tokens
-    price = None
-    if judge.price_in is not None and judge.price_out is not None:
-        price = (tokens_in * judge.price_in + tokens_out * judge.price_out) / 1e6
     return Asked(
         questions=count,
         models=models,
@@ -58,5 +55,5 @@ def count_asked(config: MTBenchConfig, bench: Bench, *, teacher: bool) -> Asked:
         answer_tokens=len(models) * 2 * count * config.max_new_tokens,
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        price=price,
+        price=judge.price(tokens_in, tokens_out),
     )

@@ -33,15 +33,23 @@ def items_of(samples: Sequence[Mapping[str, Any]], metrics: Mapping[str, float |
 
 
 def moved(before: Mapping[str, Items], after: Mapping[str, Items]) -> dict[str, dict[str, Move | None]]:
-    """How far every task's metrics moved, example by example; None where other examples, or others' prompts, were
-    asked than before."""
+    """How far every task's metrics moved, example by example; None of a task that is asked `otherwise`. A metric that
+    had no value of every example before is left out."""
     found: dict[str, dict[str, Move | None]] = {}
+    other = otherwise(before, after)
     for task, items in after.items():
-        then = before.get(task, {"asked": None, "values": {}})
+        if task in other:
+            found[task] = dict.fromkeys(items["values"])
+            continue
+        then = before[task]["values"]
         found[task] = {
-            name: move([b - a for a, b in zip(then["values"][name], values, strict=True)])
-            if then["asked"] == items["asked"] and name in then["values"]
-            else None
+            name: move([b - a for a, b in zip(then[name], values, strict=True)])
             for name, values in items["values"].items()
+            if name in then
         }
     return found
+
+
+def otherwise(before: Mapping[str, Items], after: Mapping[str, Items]) -> list[str]:
+    """The tasks of which other examples, or in other prompts, were asked than before."""
+    return [task for task, items in after.items() if task not in before or before[task]["asked"] != items["asked"]]

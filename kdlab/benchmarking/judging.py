@@ -65,14 +65,11 @@ def cost(jobs: Sequence[Job], file: Lines, config: JudgeConfig) -> dict[str, Any
         totals["uncounted"] += line["tokens_in"] is None or line["tokens_out"] is None
         for name in ("tokens_in", "tokens_out"):
             totals[name] += line[name] or 0
-    price = None
-    if config.price_in is not None and config.price_out is not None:
-        price = (totals["tokens_in"] * config.price_in + totals["tokens_out"] * config.price_out) / 1e6
     return {
         "requests": totals["requests"],
         "tokens_in": totals["tokens_in"],
         "tokens_out": totals["tokens_out"],
-        "price": price,
+        "price": config.price(totals["tokens_in"], totals["tokens_out"]),
         "uncounted": totals["uncounted"],
     }
 

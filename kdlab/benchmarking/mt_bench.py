@@ -66,6 +66,11 @@ class MTBench:
             "cost": cost(jobs, self.judgments, self.config.judge),
         }
 
+    def priced(self, found: dict[str, Any]) -> dict[str, Any]:
+        """What `rate` found in an earlier process, at the prices of now."""
+        cost = found["cost"]
+        return found | {"cost": cost | {"price": self.config.judge.price(cost["tokens_in"], cost["tokens_out"])}}
+
     def ratings(self, stage: str, given: Answered) -> Ratings:
         """What `rate` has found, question by question."""
         found: Ratings = {}
@@ -99,12 +104,14 @@ class MTBench:
         }
 
     def depends(self) -> list[Any]:
-        """What scores depend on besides the model: not on where and how patiently the judge is asked."""
-        options = asdict(self.config)
-        options["judge"] = {
-            name: value for name, value in options["judge"].items() if name not in Reach.__annotations__
+        """What scores depend on besides the model: not on where, how patiently and at which price the judge is asked,
+        where the questions lie, and how many are answered at a time."""
+        free = {"price_in", "price_out", *Reach.__annotations__}
+        judge = {name: value for name, value in asdict(self.config.judge).items() if name not in free}
+        own = {
+            name: value for name, value in asdict(self.config).items() if name not in ("judge", "path", "batch_size")
         }
-        return [options, self.asks()]
+        return [own, judge, self.asks(), [question.category for question in self.bench.questions]]
 
     def about(self) -> dict[str, Any]:
         """For the record: who judged what, and where it is kept."""

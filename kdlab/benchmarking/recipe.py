@@ -54,6 +54,12 @@ class JudgeConfig:
             absent = "price_in" if self.price_in is None else "price_out"
             raise ValueError(f"{JUDGE}.{absent} is not set: a cost needs both prices (0 for what is free)")
 
+    def price(self, tokens_in: int, tokens_out: int) -> float | None:
+        """Of so many tokens read and written; None without prices."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
+
 
 @dataclass(kw_only=True)
 class MTBenchConfig:

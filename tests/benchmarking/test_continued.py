@@ -165,6 +165,24 @@ def test_an_edited_line_is_named_before_training(
     assert Whole(finished[0], models, server).run(place) == finished[2]
 
 
+def test_prices_and_the_size_of_a_batch_measure_nothing_again(
+    finished: tuple[Path, Path, dict[str, Any]], place: Path, server: JudgeServer, models: list[Any]
+) -> None:
+    was = (place / KEPT).read_bytes()
+    whole = Whole(finished[0], models, server, price_in=3.0, price_out=15.0)
+    suite = whole.config.benchmark.mt_bench
+    assert suite is not None
+    suite.batch_size, suite.path = 3, shutil.copytree(finished[0], str(place / "moved"))
+    found = whole.run(place)
+    assert not any("measured again" in line for line in whole.said)
+    assert ((place / KEPT).read_bytes(), server.bodies) == (was, [])
+    price = pytest.approx((1000 * 3 + 100 * 15) / 1e6)
+    assert [found[stage]["mt_bench"]["cost"]["price"] for stage in STAGES] == [price] * 2
+    assert sum("price 0.0045" in line for line in whole.said) == 2
+    without = Whole(finished[0], models, server).run(place)
+    assert without == finished[2]
+
+
 @pytest.mark.slow
 def test_another_model_is_asked_itself(
     finished: tuple[Path, Path, dict[str, Any]], place: Path, server: JudgeServer, models: list[Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kdlab.benchmarking.harness_items import items_of, moved
+from kdlab.benchmarking.harness_items import items_of, moved, otherwise
 
 
 def samples(right: list[float], *, prompt: str = "p") -> list[dict[str, Any]]:
@@ -41,3 +41,10 @@ def test_other_prompts_are_no_pair() -> None:
     before, after = items_of(samples([1, 0, 1, 1]), METRICS), items_of(samples([0, 1, 1, 1], prompt="q"), METRICS)
     assert moved({"t": before}, {"t": after})["t"] == {"acc": None, "acc,strict": None}
     assert moved({}, {"t": after})["t"]["acc"] is None
+    assert otherwise({"t": before}, {"t": after}) == otherwise({}, {"t": after}) == ["t"]
+
+
+def test_a_metric_that_had_no_examples_before_is_left_out() -> None:
+    before, after = items_of(samples([1, 0, 1, 1]), {"acc": 0.75}), items_of(samples([0, 1, 1, 1]), METRICS)
+    assert set(moved({"t": before}, {"t": after})["t"]) == {"acc"}
+    assert otherwise({"t": before}, {"t": after}) == []

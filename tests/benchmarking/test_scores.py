@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import t, ttest_rel
 
 from kdlab.benchmarking.jobs import single_jobs
+from kdlab.benchmarking.moves import move
 from kdlab.benchmarking.questions import Bench
 from kdlab.benchmarking.scores import compared, moved, rated
 
@@ -55,6 +56,15 @@ def test_what_moved_is_paired_question_by_question(bench: Bench) -> None:
     back = moved(bench.questions, after, before)
     assert back["overall"]["difference"] == -found["overall"]["difference"]
     assert moved(bench.questions, before, before)["overall"]["difference"] == 0
+
+
+def test_rounding_is_no_certainty() -> None:
+    gains = [8.2 - 8.0, 7.2 - 7.0, 6.2 - 6.0, 5.2 - 5.0]
+    assert len(set(gains)) > 1
+    assert move(gains) == {"difference": pytest.approx(0.2), "interval": None, "p": None, "count": 4}
+    little = move([*gains, 5.20001 - 5.0])
+    assert little is not None
+    assert 0 < little["p"] < 1e-9, "little is not nothing"
 
 
 def test_a_win_needs_both_orders(bench: Bench) -> None:

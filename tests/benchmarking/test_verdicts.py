@@ -22,6 +22,12 @@ from kdlab.benchmarking.verdicts import rating, same, verdict, winner
         ("<think>hardly [[3]], or [[4]]</think>Rating: [[8]]", 8.0),
         ("hardly [[3]]</think>Rating: [[8]]", 8.0),  # the tag that begins it may stand in the prompt
         ("<think>perhaps [[3]], or", None),
+        (" \n<think>[[3]]</think>\n<think>or [[4]]</think> Rating: [[8]]", 8.0),
+        ("<think>[[3]]</think> It never closes with </think>. Rating: [[8]]", 8.0),
+        ("<think>[[3]]</think> Rating: [[8]], as it never closes with </think>.", 8.0),
+        ("The assistant leaves its <think> block in the answer, which is clumsy. Rating: [[6]]", 6.0),
+        ("Rating: [[6]]\nIt never closes with </think>.", 6.0),
+        ("hardly [[3]]</think>Rating: [8]", 8.0),
         ("Rating: 5", None),
         ("[[rating]]", None),
         ("Rating: [[0]]", None),
@@ -47,6 +53,9 @@ def test_any_rating_between_any_words_is_found(words: str, hundredths: int) -> N
         *[("so [[A]]", "A"), ("[[B]]", "B"), ("a tie: [[C]]", "C"), ("[[ B ]]", "B")],
         *[("[A]", None), ("", None), ("[[A]] or [[B]]", None), ("[[b]]", None)],
         *[("<think>[[A]]?</think> no, [[B]]", "B"), ("<think>[[A]]", None)],
+        ("Assistant A prints a raw <think> tag, so [[B]]", "B"),
+        ("[[B]]: Assistant A ends with </think>.", "B"),
+        ("[[A]]?</think> no, [[B]]", "B"),
     ],
 )
 def test_a_verdict_is_one_letter(judgement: str, found: str | None) -> None:

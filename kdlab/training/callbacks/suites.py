@@ -96,8 +96,9 @@ class Suites:
                 self._bench.bench.questions, self._kept["items"]["mt_bench"], items["mt_bench"]
             )
         if "harness" in items:
-            found["harness"] = harness_items.moved(self._kept["items"]["harness"], items["harness"])
-            for task in (task for task, moves in found["harness"].items() if None in moves.values()):
+            before = self._kept["items"]["harness"]
+            found["harness"] = harness_items.moved(before, items["harness"])
+            for task in harness_items.otherwise(before, items["harness"]):
                 self.say(f"lm-evaluation-harness: {task} does not ask what it asked before training; no difference")
         return found
 
@@ -110,12 +111,10 @@ class Suites:
         path = self.folder / KEPT
         kept = read_json(path)
         if isinstance(kept, dict) and kept.get("key") == key and kept.pop("sum", None) == key_of(kept):
-            return kept
+            return self._at_prices_of_now(kept)
         if path.is_file():
-            self.say(
-                f"{path}: of other options, damaged or edited; measured again, but for the answers and judgements that "
-                "MT-Bench has kept"
-            )
+            but = "" if mt_bench is None else ", but for the answers and judgements that MT-Bench has kept"
+            self.say(f"{path}: of other options, damaged or edited; measured again{but}")
         began = time.perf_counter()
         of_teacher = {} if teacher is None else self._measure("teacher", teacher)[0]
         of_student, items = self._measure("before", student)
@@ -126,6 +125,13 @@ class Suites:
             about["harness"] = self._harness.about
         kept = {"key": key, "teacher": of_teacher, "before": of_student, "items": items, "about": about}
         write_json(path, kept | {"sum": key_of(kept)})
+        return kept
+
+    def _at_prices_of_now(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Prices change no number but the cost, and are no part of the key."""
+        for found in (kept["teacher"], kept["before"]):
+            if self._bench is not None and "mt_bench" in found:
+                found["mt_bench"] = self._bench.priced(found["mt_bench"])
         return kept
 
     def _measure(self, stage: str, asked: Asked) -> tuple[Metrics, Items]:
