@@ -49,6 +49,7 @@ def test_all_groups_are_there() -> None:
     assert set(GROUPS) == {*ONE_EACH, *others, "teacher", "student", "prompt", "experiment"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", range(max(len(GROUPS[group]) for group in ONE_EACH)))
 def test_options_load(composer: Composer, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdlab.config.benchmarks.find_bench", lambda path: path)  # its files are not ours
@@ -85,6 +86,7 @@ def test_datasets_with_labels_load(composer: Composer, dataset: str) -> None:
         assert labels.column
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

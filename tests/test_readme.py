@@ -47,6 +47,7 @@ def test_the_readme_shows_the_main_job() -> None:
     assert ["train", "experiment=quickstart"] in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", SHOWN)
 def test_command(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -93,6 +93,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_figure_is_that_of_scikit_learn(
     model: Callable[..., Path], judge: Callable[..., Any], rows: Path, tmp_path: Path, capsys: Any
 ) -> None:

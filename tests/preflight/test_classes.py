@@ -93,6 +93,7 @@ def test_a_head_that_classifies_is_never_packed(rated: list[str], config: Callab
     assert weight_bytes(student, "bnb8") == (measure(student).bytes - saved, True)
 
 
+@pytest.mark.slow
 def test_classes_need_no_logits_over_a_vocabulary(look: Look, rated: list[str]) -> None:
     decides = look(*rated, "teacher=tiny", "student=tiny").numbers["memory"]["parts"]
     writes = look("teacher=tiny", "student=tiny").numbers["memory"]["parts"]

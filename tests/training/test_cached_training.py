@@ -111,6 +111,7 @@ def test_the_teachers_own_prompt(job: Job, start: Start, keep: Any, tmp_path: Pa
         start(dataclasses.replace(live, teacher=kept, prompt=PromptConfig()), tmp_path / "other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pair", [("llama", "gpt2"), pytest.param(("t5", "llama"), marks=pytest.mark.slow), ("llama", "t5")], ids="_of_".join
 )
@@ -135,6 +136,7 @@ def test_a_teacher_with_a_tokenizer_of_its_own(
     assert found["divergence"] == pytest.approx(told["divergence"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_teachers_own_prompt_and_a_wider_head(job: Job, start: Start, keep: Any, tmp_path: Path) -> None:
     chats = [{"question": f"how many is {i} and {i}?", "answer": f"{2 * i} it is"} for i in range(20)]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
@@ -155,6 +157,7 @@ def test_the_teachers_own_prompt_and_a_wider_head(job: Job, start: Start, keep: 
     assert found["teacher_cut_mass"] == pytest.approx(told["teacher_cut_mass"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_a_teacher_without_a_model_leaves_out(
     job: Job, start: Start, exact: TeacherConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +234,7 @@ def test_a_cache_of_other_data_is_refused_before_anything_is_measured(
     assert not (tmp_path / "run" / "before.json").exists()
 
 
+@pytest.mark.slow
 def test_a_cut_student_wants_the_weights_that_were_asked(job: Job, start: Start, keep: Any, tmp_path: Path) -> None:
     live = job(teacher=trained(tmp_path / "teacher", 1), optimizer=SGD(lr=0.1))
     cached = dataclasses.replace(live, teacher=keep(live, tmp_path / "kept", EXACT))

@@ -110,7 +110,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+LONG = ("average and early stopping", "8-bit states, bf16", "float16 and its scaler")
+
+
+@pytest.mark.parametrize("case", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CASES])
 def test_a_killed_run_continues_bit_for_bit(case, job, start, kill_after, tmp_path):
     options, row = CASES[case]
     if isinstance(options.get("optimizer"), AdamW8bit):
