@@ -29,11 +29,21 @@ def work(job: Job) -> None:
             overrides=job.overrides,
             knows=knows,
             config_dir=config_dir,
+            elsewhere=_elsewhere(job.folder),
         )
     except VariantsRefused:  # all else is there to be read
         _report([job.folder])
         raise
     _report([job.folder])
+
+
+def _elsewhere(folder: Path) -> bool:
+    """Whether the options of the job at hand, typed without those of Hydra, would name another folder."""
+    from hydra.core.hydra_config import HydraConfig
+
+    node = HydraConfig.get()
+    given = any(line.lstrip("+").startswith("hydra.run.dir=") for line in node.overrides.hydra)
+    return given or Path(node.run.dir).absolute() != folder.absolute()
 
 
 def together(jobs: list[Loaded]) -> None:

@@ -164,6 +164,12 @@ def check_value(verb: str, override: Override, kinds: dict[str, Section], groups
         section = inner
     if override.is_add():
         raise ConfigError(f"{said(override)}: {'.'.join(parts)} exists; write it without +")
+    if override.is_delete():
+        if rest and is_open(known[part]):
+            return
+        key = ".".join(parts)
+        null = f", or {key}=null" if bare(hint)[1] else ""
+        raise ConfigError(f"{said(override)}: an option cannot be taken away; write {key}=<value>{null}")
     for value in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
         check_type(verb, override, parts, value, hint, kinds)
 
@@ -201,7 +207,8 @@ def wrong_value(key: str, value: Any, hint: Any) -> str:
     section = section_of(hint)
     if section is None:
         texts = get_origin(bare(hint)[0]) is list and get_args(bare(hint)[0]) == (str,)
-        remedy = f": write {as_list(key, value)}" if texts and isinstance(value, str) else ""
+        listed = texts and isinstance(value, str) and (value or OPTIONS.fullmatch(key))
+        remedy = f": write {as_list(key, value)}" if listed else ""
         return f"must be {words(hint)}{remedy}"
     unknown = [name for name in value if name not in hints(section)] if isinstance(value, dict) else []
     if unknown:

@@ -10,8 +10,8 @@ from kdlab.pipelines.planning import quoted
 
 PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|.""", re.DOTALL)
 """A text in quotes, or one sign."""
-OPTION = re.compile(r"[+~]*[\w./]+=.*", re.DOTALL)
-"""An option that stands in no quotes."""
+OPTION = re.compile(r"[+~]*[\w./]+=.*|~[\w./]+", re.DOTALL)
+"""An option that stands in no quotes, or what takes one away."""
 OPTIONS = re.compile(r"\+*(extra|options|stages\.\w+\.options)")
 """What a pipeline has that is a list of options."""
 
@@ -38,7 +38,7 @@ def with_items_quoted(line: str) -> str | None:
 
 def as_list(key: str, text: str) -> str:
     """An option whose value should have been a list, as a shell takes it."""
-    return shlex.quote(f"{key}=[{','.join(map(quoted, parts_of(text.strip('[]'))))}]")
+    return shlex.quote(f"{key}=[{','.join(quoted(part) for part in parts_of(text.strip('[]')) if part)}]")
 
 
 def parts_of(text: str) -> list[str]:

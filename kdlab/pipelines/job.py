@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.durable import FolderLock
-from kdlab.pipelines.planning import Knows, Planned, plan, typed, with_config_dir
+from kdlab.pipelines.planning import Knows, Planned, place_of, plan, typed, with_config_dir
 from kdlab.pipelines.process import run_stage
 from kdlab.pipelines.recipe import PipelineConfig
 from kdlab.pipelines.record import FINISHED, PipelineRecord
-from kdlab.pipelines.refusal import Refusal, with_extra
+from kdlab.pipelines.refusal import Refusal, with_remedy
 
 INTERRUPTED = 130
 
@@ -44,10 +44,11 @@ def run_pipeline(
     overrides: list[str],
     knows: Knows,
     config_dir: str | None = None,
+    elsewhere: bool = False,
     run: Callable[[Sequence[str]], int] = run_stage,
 ) -> dict[str, Any]:
     """The content of pipeline.json, which is written at every change. `run` takes the words after `kdlab` and gives the
-    exit status.
+    exit status; `elsewhere` says that the overrides by themselves would name another folder.
 
     A stage that fails is the last one, but an export that refused a variant: what does not need that is run.
 
@@ -58,6 +59,7 @@ def run_pipeline(
 
     folder = shown(output_dir)
     planned = plan(config, folder, knows=knows)
+    same = typed(overrides, config_dir, place_of(folder, config) if elsewhere else ())
     with FolderLock(folder):
         record = PipelineRecord(folder, planned, head=record_head("pipeline", resolved, overrides))
         record.write()
@@ -73,19 +75,20 @@ def run_pipeline(
                 record.set(stage.name, "waiting", error=lacking)
             else:
                 print(f"{where}: {shlex.join(stage.command(config_dir))}", flush=True)
-                refusal = _run(stage, record, config_dir, run, overrides)
+                refusal = _run(stage, record, config_dir, run, same)
                 refusals += [] if refusal is None else [refusal]
         record.end("failed" if refusals else FINISHED)
     if refusals:
-        raise VariantsRefused(_refused(config, record, refusals, overrides, config_dir), exit_status=1)
+        raise VariantsRefused(_refused(config, planned, record, refusals, overrides, config_dir), exit_status=1)
     return record.content
 
 
 def _lacking(stage: Planned, refusals: Sequence[Refusal], record: PipelineRecord) -> str:
-    """What a stage needs that is not there since a variant was refused; "" where it needs nothing such."""
+    """What a stage needs that is not good since a variant was refused; "" where it needs nothing such."""
     variants = [f"{refusal.stage.name}/{name}" for refusal in refusals for name in refusal.lacks(stage)]
     stages = [name for name in stage.uses if record.stage(name)["status"] == "waiting"]
-    return f"needs {', '.join([*variants, *stages])}, which is not there" if variants or stages else ""
+    needed = [f"{name}, which is not good" for name in variants] + [f"{name}, which was not run" for name in stages]
+    return f"needs {'; '.join(needed)}" if needed else ""
 
 
 def _run(
@@ -93,9 +96,10 @@ def _run(
     record: PipelineRecord,
     config_dir: str | None,
     run: Callable[[Sequence[str]], int],
-    overrides: list[str],
+    same: str,
 ) -> Refusal | None:
-    """Run a stage; what it refused, None where all is well. Raises StageFailed for any other failure."""
+    """Run a stage; what it refused, None where all is well. Raises StageFailed for any other failure, which says the
+    `same` command."""
     record.set(stage.name, "running")
     began, before = time.perf_counter(), record.written(stage)
     try:
@@ -117,13 +121,14 @@ def _run(
     killed = " (killed: out of memory, perhaps)" if status == 128 + 9 else ""
     raise StageFailed(
         f"stage {stage.name} {how}, status {status}{killed}: what it said is above; when that is mended, the same "
-        f"command goes on there: {typed(overrides, config_dir)}",
+        f"command goes on there: {same}",
         exit_status=status,
     )
 
 
 def _refused(
     config: PipelineConfig,
+    planned: Sequence[Planned],
     record: PipelineRecord,
     refusals: Sequence[Refusal],
     overrides: list[str],
@@ -134,9 +139,11 @@ def _refused(
     lines = [f"finished: {', '.join(done)}"]
     for refusal in refusals:
         lines += [refusal.said(), f"the model itself is finished: {refusal.model()}"]
-        for what, options in refusal.remedies():
-            again = typed(with_extra(overrides, config.extra, options), config_dir)
-            lines.append(f"{what}; finished stages are kept: {again}")
+        for remedy in refusal.remedies(planned):
+            changed = with_remedy(overrides, config, refusal.stage.name, remedy)
+            if changed is not None:
+                again = typed(changed, config_dir, place_of(record.folder, config))
+                lines.append(f"{remedy.what}; finished stages are kept: {again}")
     return "\n".join(lines)
 
 

@@ -62,10 +62,19 @@ def with_config_dir(words: list[str], config_dir: str | None) -> list[str]:
     return words if config_dir is None else [words[0], "--config-dir", config_dir, *words[1:]]
 
 
-def typed(overrides: Sequence[str], config_dir: str | None) -> str:
-    """The command of the whole pipeline, as one could type it."""
-    words = ["pipeline", *(line.removeprefix("++") for line in overrides)]
+def typed(overrides: Sequence[str], config_dir: str | None, place: Sequence[str] = ()) -> str:
+    """The command of the whole pipeline, as one could type it; `place` are the options that say its folder."""
+    words = ["pipeline", *(line.removeprefix("++") for line in overrides), *place]
     return shlex.join(["kdlab", *with_config_dir(words, config_dir)])
+
+
+def place_of(folder: Path, config: PipelineConfig) -> list[str]:
+    """The options that have a pipeline run in a folder, whatever its other options would name: on a cluster, where
+    each job is one of a sweep, those of a sweep too."""
+    place = [f"hydra.run.dir={quoted(str(folder))}"]
+    if config.cluster.name != "local":
+        place += [f"hydra.sweep.dir={quoted(str(folder.parent))}", f"hydra.sweep.subdir={quoted(folder.name)}"]
+    return place
 
 
 def plan(config: PipelineConfig, folder: Path, *, knows: Knows) -> list[Planned]:

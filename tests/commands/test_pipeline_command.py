@@ -55,6 +55,8 @@ def test_two_stages_then_a_sweep_of_which_one_job_fails(tmp_path: Path) -> None:
     swept = kdlab(*words, "-m", "seed=1,2", cwd=tmp_path)
     assert swept.returncode == 1
     assert "stage teacher failed, status 1" in swept.stderr
+    assert "goes on there: kdlab pipeline --config-dir" in swept.stderr
+    assert "experiment=two seed=1\n" in swept.stderr
     assert record(broken.parent)["status"] == "failed"
     assert record(tmp_path / "multirun" / "two" / "seed=2")["status"] == "finished"
     assert "hf_not_to_be_found" not in "".join(
@@ -62,11 +64,33 @@ def test_two_stages_then_a_sweep_of_which_one_job_fails(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [(["hydra.run.dir=a place/x"], "a place/x"), (["-m", "seed=1", "hydra.sweep.dir=b"], "b/seed=1")],
+)
+def test_the_same_command_goes_on_in_the_folder_that_was_given(tmp_path: Path, words: list[str], folder: str) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "two.yaml").write_text(PRESET)
+    lock = tmp_path / folder / "teacher" / ".lock"
+    lock.mkdir(parents=True)  # no process can hold it
+    first = kdlab("pipeline", "-c", "own", "experiment=two", *words, cwd=tmp_path)
+    assert first.returncode == 1
+    started = record(tmp_path / folder)["started"]
+    [line] = [line for line in first.stderr.splitlines() if "goes on there: " in line]
+    again = kdlab(*shlex.split(line.partition("goes on there: kdlab ")[2]), cwd=tmp_path)
+    assert again.returncode == 1
+    assert record(tmp_path / folder)["started"] == started
+    assert len(list(tmp_path.rglob("pipeline.json"))) == 1
+    assert "goes on there: " + line.partition("goes on there: ")[2] in again.stderr
+
+
 REFUSING = """# @package _global_
 name: refusing
 options: ["seed={seed}", "experiment=smoke", "trainer.max_steps=1", "trainer.progress=false", "dataset.num_samples=12",
   "dataset.path=rows.jsonl", "dataset.cache_dir=tokens", "benchmark=numbers", "benchmark.tokens=200",
   "trainer.evaluate_every=null"]
+extra: ["optimizer.lr=1e-3"]
 stages:
   teacher: {options: [student=tiny, teacher=none, loss=hard]}
   small: {verb: export, options: ["model.path={teacher}/model", "dataset.max_length=32", "dataset.heldout=4",

@@ -57,6 +57,7 @@ def test_what_is_not_there_and_what_can_be_read_is_as_ever(tmp_path: Path, monke
         ("[dataset.path='a,b.csv',loss.temperature=1.5]", ["dataset.path='a,b.csv'", "loss.temperature=1.5"]),
         ('[dataset.path="a, b\\"=.csv"]', ['dataset.path="a, b\\"=.csv"']),
         ("[teacher.path={teacher}/model]", ["teacher.path={teacher}/model"]),
+        ("[~student.path]", ["~student.path"]),
         ("[+student.lora.r=4,~teacher.revision=x]", ["+student.lora.r=4", "~teacher.revision=x"]),
         ("[]", []),
     ],
@@ -85,13 +86,15 @@ def test_lists_of_options_are_swept() -> None:
         ("extra=trainer.threads=1,seed=2", ["trainer.threads=1", "seed=2"]),
         ("extra=[trainer.threads=1", ["trainer.threads=1"]),
         ("extra='[trainer.threads=1]'", ["trainer.threads=1"]),
+        ("extra=", []),
+        ("extra=[,]", []),
         ("dataset.path=it's (1)", "it's (1)"),
         ('dataset.path=a"b', 'a"b'),
     ],
 )
 def test_the_remedy_that_is_shown_works_in_a_shell(typed: str, remedy: object) -> None:
     """Its last words, read as a shell reads them, are an override with the value that was meant."""
-    verb = "pipeline" if typed.startswith("extra") else "train"
+    verb = "train" if typed.startswith("dataset") else "pipeline"
     with pytest.raises(ConfigError, match=r"cannot be read|must be a list") as caught:
         load_with(Composer(verb), [typed])
     shown = str(caught.value).splitlines()[0].rpartition("write " if verb == "pipeline" else "value: ")[2]
@@ -99,6 +102,30 @@ def test_the_remedy_that_is_shown_works_in_a_shell(typed: str, remedy: object) -
         ["bash", "-c", f"printf '%s\\n' {shown}"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert parse(word).value() == remedy
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("~teacher.path", "teacher.path=<value>, or teacher.path=null"),
+        ("~loss.temperature", "loss.temperature=<value>"),
+        ("~student.lora", "student.lora=<value>, or student.lora=null"),
+    ],
+)
+def test_an_option_cannot_be_taken_away(typed: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_with(Composer("train"), ["experiment=smoke", typed])
+    assert str(caught.value) == f"{typed}: an option cannot be taken away; write {remedy}"
+
+
+def test_nor_can_it_in_a_stage(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    lines = ["# @package _global_", "stages:", "  one: {options: [experiment=smoke]}"]
+    (tmp_path / "experiment" / "mine.yaml").write_text("\n".join(lines))
+    composer = Composer("pipeline", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^stages\.one \(kdlab train\): ~loss\.temperature: an option cannot be"):
+        load_with(composer, ["experiment=mine", "extra=[~loss.temperature]"])
+    assert load_with(composer, ["experiment=mine", "extra=[]"]).config.extra == []
 
 
 def test_such_a_path_in_a_run_and_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

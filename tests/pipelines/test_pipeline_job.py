@@ -260,19 +260,23 @@ def test_what_does_not_need_a_refused_variant_is_run(
         run(exporting())
     assert caught.value.exit_status == 1
     assert stages.ran == ["teacher", "student", "small", "plain", "card"]
-    assert "int8: not run: needs small/onnx_int8, which is not there" in capsys.readouterr().out
+    assert "int8: not run: needs small/onnx_int8, which is not good\n" in (out := capsys.readouterr().out)
+    assert "of_int8: not run: needs int8, which was not run\n" in out
     ended = dict.fromkeys(("teacher", "student", "plain", "card"), "finished")
     assert states() == ended | {"small": "failed", "int8": "waiting", "of_int8": "waiting"}
     assert written()["status"] == "failed"
     go_on = "finished stages are kept: kdlab pipeline experiment=two fold=3"
+    there = "'hydra.run.dir=\"multirun/two/fold=3\"'"
+    off = "stages.int8.enabled=false stages.of_int8.enabled=false"
     assert str(caught.value).splitlines() == [
         "finished: teacher, student, plain, card",
         "stage small: onnx_int8 refused: agreement 93.12% is below agreement=0.97; good: onnx, in "
         "multirun/two/fold=3/small",
         "the model itself is finished: multirun/two/fold=3/student/model",
-        f'take them as they are; {go_on} \'extra=["seed=3","agreement=0.93"]\'',
-        f'leave them out; {go_on} \'extra=["seed=3","variants=[onnx]"]\'',
-        f'8-bit weights alone; {go_on} \'extra=["seed=3","variants=[onnx,onnx_w8]"]\'',
+        f'take them as they are; {go_on} \'extra=["seed=3","agreement=0.93"]\' {there}',
+        f'leave them out with int8, of_int8; {go_on} \'extra=["seed=3","variants=[onnx]"]\' {off} {there}',
+        "8-bit weights alone without int8, of_int8; "
+        f'{go_on} \'extra=["seed=3","variants=[onnx,onnx_w8]"]\' {off} {there}',
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kdlab.config.folder import run_folder
 from kdlab.reporting.comparison import settings, varying
 from kdlab.reporting.exports import joined_cells
 from kdlab.reporting.records import read_all
@@ -47,6 +48,50 @@ def test_fold_and_seed_together(groups: Groups) -> None:
     ]
     (group,) = groups(*runs)
     assert (group.folds, group.seeds, len(group.runs)) == (["0", "1"], ["0", "1"], 4)
+
+
+def teacher(*options: str) -> str:
+    return f"teacher.path=multirun/teacher/{run_folder('teacher', options)}/model"
+
+
+@pytest.mark.parametrize(
+    ("options", "folds"),
+    [(["dataset.path=data/rows.jsonl"], (0, 1, 10)), (["loss=hard", f"student.path={'x' * 140}"], (0, 1))],
+)
+def test_the_hash_of_a_folder_goes_with_its_fold(groups: Groups, options: list[str], folds: tuple[int, ...]) -> None:
+    """kdlab gives one to each folder whose options hold a path, and to those that are long."""
+    paths = [teacher(*options, f"dataset.fold={k}") for k in folds]
+    assert len({path.rpartition("-")[2] for path in paths}) == len(folds)
+    (group,) = groups(*({"fold": k, "overrides": [path]} for k, path in zip(folds, paths, strict=True)))
+    assert group.folds == [str(k) for k in folds]
+    assert varying(group.runs) == ["dataset.fold"]
+
+
+def test_the_hash_of_a_folder_goes_with_its_fold_and_seed(groups: Groups) -> None:
+    runs = [
+        {"fold": k, "seed": s, "overrides": [teacher("dataset.path=a/b", f"dataset.fold={k}", f"seed={s}")]}
+        for k in (0, 1)
+        for s in (0, 1)
+    ]
+    (group,) = groups(*runs)
+    assert (group.folds, group.seeds) == (["0", "1"], ["0", "1"])
+
+
+def test_folders_that_differ_in_their_hash_alone_stay_apart(groups: Groups) -> None:
+    runs = [
+        {"fold": k, "overrides": [teacher(f"dataset.path={data}", f"dataset.fold={k}")]}
+        for k in (0, 1)
+        for data in ("a/b", "'a b'")
+    ]
+    assert groups(*runs) == []
+
+
+def test_the_hash_of_another_folds_teacher_stays(groups: Groups) -> None:
+    runs = [
+        {"fold": k, "overrides": [teacher("dataset.path=a/b", f"dataset.fold={other}")]}
+        for k, other in ((0, 5), (1, 3))
+    ]
+    assert groups(*runs) == []
 
 
 def test_arms_stay_apart(groups: Groups) -> None:
