@@ -135,6 +135,7 @@ def test_teachers_that_are_elsewhere_load(composer: Composer) -> None:
         load_with(composer, ["teacher=cached", "student=tiny"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", OTHER_VERBS)
 def test_options_of_other_verbs_load(verb: str) -> None:
     """Every option of the groups that only they have, with their own defaults for the rest."""
@@ -158,6 +159,7 @@ def test_options_and_tables_agree() -> None:
     assert GROUPS["codec"] == sorted(CODECS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", GROUPS["experiment"])
 def test_a_preset_is_named_by_its_file(composer: Composer, preset: str) -> None:
     loaded = load_with(Composer("pipeline") if preset in PIPELINES else composer, [f"experiment={preset}"])
@@ -165,6 +167,7 @@ def test_a_preset_is_named_by_its_file(composer: Composer, preset: str) -> None:
     assert loaded.output_dir == Path("multirun", preset, "default")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PIPELINES)
 def test_a_pipeline_loads_with_every_stage_and_is_none_of_train(composer: Composer, preset: str) -> None:
     pipeline = Composer("pipeline")

@@ -184,6 +184,7 @@ def test_other_weights_or_rows_do_not_go_on(
         judge(path)
 
 
+@pytest.mark.slow
 def test_the_order_of_classes_is_the_models_and_the_rows_are_read_by_its_template(
     model: Callable[..., Path], judge: Callable[..., Any], tmp_path: Path, capsys: Any
 ) -> None:
@@ -197,6 +198,7 @@ def test_the_order_of_classes_is_the_models_and_the_rows_are_read_by_its_templat
         assert one["correct"] == (one["predicted"] == one["label"])
 
 
+@pytest.mark.slow
 def test_without_test_rows_the_held_out_ones_are_judged(model: Callable[..., Path], judge: Callable[..., Any]) -> None:
     record = judge(model(), dataset={"test_path": None, "heldout": 0.25}, examples=10)
     assert (record["classification"]["part"], record["classification"]["rows"]) == ("heldout", 10)

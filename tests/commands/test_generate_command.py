@@ -98,6 +98,7 @@ def test_a_student_is_trained_on_what_a_teacher_wrote(capsys: pytest.CaptureFixt
     assert json.loads(run.read_text())["data"]["reading"]["rows"] == len(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scripted")
 def test_only_right_answers_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     words = [*COMMAND, "writing=sampled", "writing.max_new_tokens=2", "keep=correct", "dataset.num_samples=2"]

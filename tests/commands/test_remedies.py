@@ -114,6 +114,7 @@ def offered(lines: Sequence[str], what: str) -> list[str]:
     return shlex.split(found.partition(": kdlab pipeline --config-dir ")[2])[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "more"),
     [

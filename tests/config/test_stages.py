@@ -41,6 +41,7 @@ def test_it_loads_and_outputs_that_are_to_come_are_awaited(composer: Composer) -
     assert found.config.values == {"steps": "4", "data": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

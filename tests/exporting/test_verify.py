@@ -37,6 +37,7 @@ def test_a_model_agrees_with_itself(classifier: Path) -> None:
     assert variant["examples"] == len(IDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "spoilt"), [("classifier", "the original's"), ("causal", "its")])
 def test_logits_that_are_not_finite_are_refused(request: pytest.FixtureRequest, kind: str, spoilt: str) -> None:
     folder = request.getfixturevalue(kind)

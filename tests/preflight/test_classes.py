@@ -40,6 +40,7 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*words, "dataset.max_length=160", "benchmark.samples=0"]
 
 
+@pytest.mark.slow
 def test_a_classifier_that_works(look: Look, rated: list[str]) -> None:
     found = look(*rated, "teacher=none", "loss=hard", "student=tiny", probe=True)
     assert found.status == 0, [line.text for line in found.lines("failure", "unknown")]

@@ -106,6 +106,7 @@ def test_many_runs_have_a_row_each(run) -> None:
     assert [row[1] for row in rows] == ["4 → 5.50", "–"]
 
 
+@pytest.mark.slow
 def test_printed_and_on_the_page(run, capsys, tmp_path: Path, write_run) -> None:
     folder = run().folder
     print_table([folder])

@@ -133,6 +133,7 @@ def test_any_text_is_shown_and_none_is_obeyed(write_run, tmp_path: Path) -> None
         assert "<script>alert('x')</script>" in seen.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -88,6 +88,7 @@ def test_a_killed_run_continues_bit_for_bit(
     assert rows(tmp_path / "killed") == rows(tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_hidden_states_stay_near(job: Job, start: Start, keep: Callable[..., TeacherConfig], tmp_path: Path) -> None:
     live = job(optimizer=SGD(lr=0.1), loss=LOSSES["jensen_shannon"](temperature=3.0))
     kept = keep(job(), tmp_path / "hidden", HiddenCodec())  # serves any loss, at any temperature
@@ -96,6 +97,7 @@ def test_hidden_states_stay_near(job: Job, start: Start, keep: Callable[..., Tea
     assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "live"), rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_teachers_own_prompt(job: Job, start: Start, keep: Any, tmp_path: Path) -> None:
     chats = [{"question": f"how many is {i} and {i}?", "answer": f"{2 * i} it is"} for i in range(20)]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))

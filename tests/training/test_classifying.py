@@ -245,6 +245,7 @@ def test_mixed_precision_rounds_the_body_and_not_the_logits(classify, start, tmp
         assert float(found["bf16-mixed"][column]) == pytest.approx(float(found["32"][column]), rel=near), column
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_classes_continues_bit_for_bit(classify, start, kill_after, tmp_path):
     config = classify(weights="balanced", test=True, ema=0.5, max_steps=4)
     whole = start(config, tmp_path / "whole")

@@ -229,6 +229,7 @@ def small(job, **options):
     return job(student=StudentConfig(architecture=scratch), inner=inner, **options)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(job, start, kill_after, tmp_path):
     config = small(job, ema=0.9)
     record = start(config, tmp_path / "whole")

@@ -85,6 +85,7 @@ def test_one_epoch_asks_as_it_goes(classify, start, tmp_path):
     assert not (tmp_path / "run" / FILE).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [None, "damaged", "of another teacher"])
 def test_who_continues_reads_what_was_said(classify, start, kill_after, asked, tmp_path, damage):
     config, folder = classify(max_steps=6), tmp_path / "run"
