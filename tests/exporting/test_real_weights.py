@@ -22,7 +22,7 @@ from kdlab.models.writing import save_student
 from kdlab.text.task import Task
 
 ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-LAYERS = 4
+LAYERS = 2
 CLASSES = tuple("abcdefghijklmnopqrst")
 
 
@@ -35,18 +35,18 @@ def config(tmp_path: Path) -> ExportConfig:
     model.config.num_hidden_layers = LAYERS
     save_student(model, load_tokenizer(ID), tmp_path / "model", task)
     texts = [text.strip() for topic in pydoc_data.topics.topics.values() for text in topic.split("\n\n")]
-    chosen = [text for text in dict.fromkeys(texts) if len(text) > 80][:600]
+    chosen = [text for text in dict.fromkeys(texts) if len(text) > 80][:300]
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as out:
         lines = [[text, CLASSES[number % len(CLASSES)]] for number, text in enumerate(chosen)]
         csv.writer(out).writerows([["text", "label"], *lines])
     dataset = DatasetConfig(
         path=str(tmp_path / "rows.csv"),
         labels=LabelsConfig(column="label", template="{text}"),
-        heldout=400,
+        heldout=200,
         fold_by="stratified",
     )
     model_config = ModelConfig(path=str(tmp_path / "model"))
-    return ExportConfig(model=model_config, dataset=dataset, examples=400, latency_examples=2, agreement=0.9)
+    return ExportConfig(model=model_config, dataset=dataset, examples=200, latency_examples=2, agreement=0.9)
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_eight_bits_decide_as_the_model_does(config: ExportConfig, tmp_path: Pat
     out = tmp_path / "out"
     made = export(config, output_dir=out, resolved=asdict(config), overrides=[])
     torch, _, int8 = made["variants"]
-    assert int8["examples"] == 400
+    assert int8["examples"] == 200
     assert int8["agreement"] >= 0.95
     assert 3 * int8["disk_bytes"] < torch["disk_bytes"]
 
