@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from kdlab.batch import Batch
-from kdlab.models.classifier import load_classifier
+from kdlab.models.classifier import load_classifier, split_of
 from kdlab.models.tiny import byte_tokenizer
 from kdlab.models.writing import save_student
 from kdlab.text.task import Task
@@ -15,6 +16,8 @@ from kdlab.text.task import Task
 TASK = Task(kind="classification", names=("low", "mid", "high"), column="score", template="{text}", max_length=32)
 OTHER = Task(kind="classification", names=("yes", "no"), column="fit", template="{text}", max_length=32)
 NUMBER = Task(kind="regression", names=("score",), column="score", template="{text}", max_length=32)
+KINDS = ("llama", "gpt2", "bert")
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def decisions(lengths=(9, 4, 7), *, pad=0, entries=259, more=0):
@@ -27,6 +30,11 @@ def decisions(lengths=(9, 4, 7), *, pad=0, entries=259, more=0):
         mask[i, :length] = 1
     labels = (torch.arange(len(lengths)) % 3)[:, None]
     return Batch(input_ids_BT=ids, attention_mask_BT=mask, labels_BT=labels, shift=False, decides=True)
+
+
+def logits(model, batch):
+    with torch.no_grad():
+        return split_of(model).hidden(batch)[:, 0]
 
 
 def save_classifier(kind: str, folder: Path, *, task=TASK, seed=0) -> Path:
