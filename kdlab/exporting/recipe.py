@@ -49,7 +49,7 @@ class ExportConfig:
     tokens: int = 8192
     latency_examples: int = 64
     agreement: float = 0.97
-    kl: float = 0.01
+    kl: float = 0.05
     batch_size: int = 8
     accelerator: str = "cpu"
     threads: int | None = None
